@@ -1,0 +1,53 @@
+# Every target does its own set-up. PYTHON: 3.11 or newer.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip --disable-pip-version-check
+READY := $(VENV)/.ready
+ETCD_DIR := .cache/etcd
+SEED ?= 0
+
+export BTREECACHE_VERIFY ?= 1
+export BTREECACHE_ETCD_DIR ?= $(ETCD_DIR)
+
+.PHONY: check test lint type fmt interop pythons constraints clean help
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(READY): setup.cfg pyproject.toml .ci/constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --editable '.[dev]' --constraint .ci/constraints.txt
+	@touch $@
+
+check: $(READY) ## the main job: every snapshot of a simulated history against its ground truth
+	@echo 'seed $(SEED)' >&2
+	BTREECACHE_VERIFY=0 $(BIN)/btreecache check --sim kubernetes --seed $(SEED)
+
+test: $(READY) ## every test that needs no server, in under 3 minutes
+	$(BIN)/pytest -m 'not interop' --numprocesses 2
+
+lint: $(READY) ## ruff
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+type: $(READY) ## mypy --strict
+	$(BIN)/mypy
+
+fmt: $(READY) ## format in place
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+interop: $(READY) ## the tests that speak to a real etcd, installed into .cache
+	.ci/install-etcd $(ETCD_DIR)
+	$(BIN)/pytest -m interop
+
+constraints: ## refresh .ci/constraints.txt with the newest versions that install together
+	rm -rf .cache/constraints-venv
+	$(PYTHON) -m venv .cache/constraints-venv
+	.cache/constraints-venv/bin/pip --disable-pip-version-check install --quiet '.[dev]'
+	.cache/constraints-venv/bin/pip --disable-pip-version-check list --format freeze \
+		| grep -viE '^(btreecache|pip|setuptools|wheel)==' > .ci/constraints.txt
+
+clean: ## remove what the targets made
+	rm -rf $(VENV) .cache .venvs build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,370 @@
+"""Cache: one prefix, one window. Applies batches, answers get / list / watch at any retained revision.
+
+One writer calls `replace`, `apply`, `progress`, `compact`; it publishes an immutable `State` by one
+assignment. Readers take that `State` once and need no lock, and nothing reachable from it is ever
+mutated. The condition is only for those who wait for a change; it is never held while anybody
+else's code runs.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from random import Random
+from time import monotonic
+
+from btreecache.element import Element
+from btreecache.errors import Compacted, FeedFault, FutureRevision, NotReady
+from btreecache.event import Batch, Event, Progress
+from btreecache.feed import check_event, check_order, check_progress
+from btreecache.snapshot import Page, Snapshot
+from btreecache.tree import ABSENT, Diff, Tree
+from btreecache.verify import Verifier, level_from
+from btreecache.watch import Watcher
+from btreecache.window import Bounds, Window
+
+#: What one copied tree node costs, for the byte bound: an object and two half-full lists.
+NODE_BYTES = 1_000
+
+#: Feed faults remembered in full; all are counted.
+FAULTS_MAX = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Everything that a reader may see, published by one assignment.
+
+    window          None until the first list
+    suspect_after   a feed fault is being mended: revisions above this one are not served
+    epoch           grows when history is cut: positions of an earlier epoch mean nothing any more
+    """
+
+    window: Window | None
+    suspect_after: int | None
+    epoch: int
+    updated_s: float
+
+    def readable(self) -> Window:
+        """The window, or NotReady."""
+        if self.window is None:
+            raise NotReady("the cache was never filled")
+        return self.window
+
+    def at(self, revision: int | None) -> Snapshot:
+        """The snapshot at `revision`, None: the latest. Raises as Cache.snapshot."""
+        window, suspect_after = self.readable(), self.suspect_after
+        if revision is None:
+            revision = window.current
+        if suspect_after is not None and revision > suspect_after:
+            raise NotReady(
+                f"revisions above {suspect_after} are suspect after a feed fault: resynchronising"
+            )
+        return Snapshot(revision, window.at(revision))
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """Counters since the cache was made, and gauges. Sizes are estimates in bytes."""
+
+    applied_batches: int
+    applied_events: int
+    feed_faults: int
+    replacements: int
+    elements: int
+    snapshots: int
+    retained_bytes: int
+    oldest: int
+    current: int
+
+
+class Cache:
+    """Follows one prefix of an event history and keeps a snapshot for every revision in a window.
+
+    Reads may come from any thread at any time. Writes come from one thread, usually a Follower's.
+    Raises NotReady from every read until it was filled.
+    """
+
+    def __init__(
+        self,
+        prefix: bytes = b"",
+        *,
+        bounds: Bounds | None = None,
+        now: Callable[[], float] = monotonic,
+    ) -> None:
+        self.prefix = prefix
+        self.bounds = bounds or Bounds()
+        self._now = now
+        self._state = State(None, None, 0, now())
+        self._changed = threading.Condition()
+        self._closed = False
+        self._suspect: Window | None = None
+        self._faults: list[FeedFault] = []
+        self._fault_count = 0
+        self._batches = self._events = self._replacements = 0
+        level = level_from(os.environ)
+        self._verifier = None if level == "off" else Verifier(level, Random(0))
+
+    # Reading: any thread, no lock.
+
+    @property
+    def state(self) -> State:
+        """The published state: a consistent view of everything below, as long as it is held."""
+        return self._state
+
+    @property
+    def revision(self) -> int:
+        """The newest revision that is known to be complete here; 0 before the first fill."""
+        window = self._state.window
+        return window.current if window else 0
+
+    @property
+    def oldest(self) -> int:
+        """The lowest revision that can be read; 0 before the first fill."""
+        window = self._state.window
+        return window.oldest if window else 0
+
+    @property
+    def ready(self) -> bool:
+        """Whether the cache was filled and is not resynchronising after a feed fault."""
+        return self._state.window is not None and self.consistent
+
+    @property
+    def consistent(self) -> bool:
+        """False from a feed fault until the resynchronisation that mends it."""
+        return self._state.suspect_after is None
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since the source was last heard."""
+        return self._now() - self._state.updated_s
+
+    @property
+    def feed_faults(self) -> list[FeedFault]:
+        """The first FAULTS_MAX feed faults, oldest first."""
+        return list(self._faults)
+
+    @property
+    def suspect_window(self) -> Window | None:
+        """The window that the last feed fault spoiled: never served, kept for a checker to look."""
+        return self._suspect
+
+    def stats(self) -> Stats:
+        window = self._state.window
+        return Stats(
+            applied_batches=self._batches,
+            applied_events=self._events,
+            feed_faults=self._fault_count,
+            replacements=self._replacements,
+            elements=len(window.newest) if window else 0,
+            snapshots=len(window) if window else 0,
+            retained_bytes=window.retained_bytes if window else 0,
+            oldest=window.oldest if window else 0,
+            current=window.current if window else 0,
+        )
+
+    def snapshot(self, revision: int | None = None) -> Snapshot:
+        """The state at `revision`; None: at the newest. O(log window).
+
+        Raises Compacted below the window, FutureRevision above it, NotReady before the first fill
+        and for revisions that a feed fault made suspect.
+        """
+        return self._state.at(revision)
+
+    def get(self, key: bytes, revision: int | None = None) -> Element | None:
+        """The element at `key`, None if there is none, at `revision` or now. Raises as snapshot."""
+        return self._state.at(revision).get(key)
+
+    def list(
+        self,
+        prefix: bytes | None = None,
+        *,
+        revision: int | None = None,
+        start: bytes | None = None,
+        limit: int | None = None,
+    ) -> Page:
+        """A page of the elements with `prefix` (None: the cache's), at `revision` or now.
+
+        To read on, ask again with `revision=page.revision, start=page.next_start`. O(log n + page).
+        Raises as snapshot, and BadRequest.
+        """
+        prefix = self.prefix if prefix is None else prefix
+        return self._state.at(revision).list(prefix, start=start, limit=limit)
+
+    def diff(self, older: int, newer: int) -> Diff[bytes, Element]:
+        """What changed from one retained revision to another. O(nodes that changed)."""
+        state = self._state
+        return state.at(older).diff(state.at(newer))
+
+    def watch(self, after: int | None = None, prefix: bytes | None = None) -> Watcher:
+        """A watcher that yields every batch above revision `after` (None: from now on).
+
+        Raises Compacted here or later when a batch that it should see is no longer retained.
+        """
+        return Watcher(self, after, self.prefix if prefix is None else prefix)
+
+    def wait_for(self, revision: int, timeout_s: float | None = None) -> Snapshot:
+        """Wait until the cache has reached `revision`; the snapshot at it.
+
+        Raises FutureRevision on timeout, Compacted if it is gone, NotReady if the cache was closed.
+        """
+        self.wait_until(lambda state: state.window and state.window.current >= revision, timeout_s)
+        if self.revision < revision:
+            if self._closed:
+                raise NotReady("the cache is closed")
+            raise FutureRevision(revision, self.revision)
+        return self.snapshot(revision)
+
+    def wait_until(
+        self, predicate: Callable[[State], object], timeout_s: float | None = None
+    ) -> bool:
+        """Wait until a published state satisfies `predicate` (called without the condition held).
+
+        False on timeout or when the cache is closed meanwhile. Waits are in real time, whatever
+        clock the cache was given: a thread can't sleep on a virtual one.
+        """
+        deadline = None if timeout_s is None else monotonic() + timeout_s
+        while True:
+            seen = self._state
+            if predicate(seen):
+                return True
+            with self._changed:
+                remaining = None if deadline is None else deadline - monotonic()
+                if self._closed or (remaining is not None and remaining <= 0):
+                    return False
+                if self._state is seen:
+                    self._changed.wait(remaining)
+
+    def close(self) -> None:
+        """Wake everybody who waits, for good. What was published stays readable. Idempotent."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    # Writing: one thread.
+
+    def replace(
+        self, revision: int, elements: Iterable[Element], *, as_batch: bool = False
+    ) -> None:
+        """Take a fresh list as the state at `revision`; a new window begins there.
+
+        Watchers of the old window get Compacted. With `as_batch`, they get the net change as one
+        synthetic batch instead, and go on; reads below `revision` are refused all the same.
+        Raises FeedFault if the elements are not in key order or lie outside the prefix.
+        """
+        tree = self._tree_of(revision, elements)
+        state, now = self._state, self._now()
+        if self._verifier:
+            self._verifier.replaced(tree)
+        self._replacements += 1
+        if as_batch and state.window and _continues(state.window, revision):
+            before = state.window.newest
+            batch = Batch(revision, _net_change(before, tree), synthetic=True)
+            window = state.window.append(batch, tree, now, _superseded_bytes(batch, 0))
+            window = window.readable_from(revision)
+            self._publish(State(window, None, state.epoch, now))
+        else:
+            self._publish(State(Window.of(revision, tree, now), None, state.epoch + 1, now))
+
+    def _tree_of(self, revision: int, elements: Iterable[Element]) -> Tree[bytes, Element]:
+        try:
+            tree = Tree.from_sorted((element.key, element) for element in elements)
+        except ValueError as error:
+            raise self._faulty(
+                FeedFault("list_out_of_order", revision, 0, None, str(error))
+            ) from None
+        if tree:
+            first, last = tree.select(0)[0], tree.select(len(tree) - 1)[0]
+            if not (first.startswith(self.prefix) and last.startswith(self.prefix)):
+                detail = f"keys from {first!r} to {last!r} listed for prefix {self.prefix!r}"
+                raise self._faulty(FeedFault("foreign_key", revision, 0, first, detail))
+        return tree
+
+    def apply(self, batch: Batch) -> None:
+        """Apply one whole revision and publish its snapshot (I4, I5). O(events * log n).
+
+        Raises FeedFault when the batch can't follow from the state: nothing of it is applied, the
+        fault is recorded, and the revisions it makes suspect are no longer served.
+        """
+        state = self._state
+        window = state.readable()
+        before = window.newest
+        edit = before.edit()
+        events = []
+        try:
+            check_order(window, batch)
+            for event in batch.events:
+                previous = edit.get(event.key)
+                check_event(batch, event, previous, self.prefix)
+                if event.element is None:
+                    edit.delete(event.key)
+                else:
+                    edit.set(event.key, event.element)
+                events.append(Event(event.key, event.element, previous))
+        except FeedFault as fault:
+            raise self._faulty(fault) from None
+        kept = Batch(batch.revision, tuple(events), batch.synthetic)
+        now = self._now()
+        copied = edit.copied
+        window = window.append(kept, edit.freeze(), now, _superseded_bytes(kept, copied))
+        window = window.evict(self.bounds, now)
+        if self._verifier:
+            self._verifier.applied(before, window)
+        self._batches += 1
+        self._events += len(events)
+        self._publish(State(window, state.suspect_after, state.epoch, now))
+
+    def progress(self, mark: Progress) -> None:
+        """Take the source's word that everything up to the mark was delivered. Raises FeedFault."""
+        state = self._state
+        window = state.readable()
+        try:
+            check_progress(window, mark)
+        except FeedFault as fault:
+            raise self._faulty(fault) from None
+        now = self._now()
+        window = window.progress(mark.revision).evict(self.bounds, now)
+        self._publish(State(window, state.suspect_after, state.epoch, now))
+
+    def compact(self, revision: int) -> None:
+        """Forget below `revision` (I8). Raises FutureRevision, NotReady."""
+        state = self._state
+        self._publish(replace(state, window=state.readable().compact(revision)))
+
+    def _faulty(self, fault: FeedFault) -> FeedFault:
+        """Record the fault and stop serving what it makes suspect, until the next `replace`."""
+        self._fault_count += 1
+        if len(self._faults) < FAULTS_MAX:
+            self._faults.append(fault)
+        state = self._state
+        self._suspect = state.window
+        good = fault.good if state.suspect_after is None else min(fault.good, state.suspect_after)
+        self._publish(replace(state, suspect_after=good))
+        return fault
+
+    def _publish(self, state: State) -> None:
+        self._state = state
+        with self._changed:
+            self._changed.notify_all()
+
+
+def _continues(window: Window, revision: int) -> bool:
+    """Whether a batch at `revision` can follow; a list from further back cuts history instead."""
+    return revision > window.last_revision and revision >= window.current
+
+
+def _net_change(before: Tree[bytes, Element], after: Tree[bytes, Element]) -> tuple[Event, ...]:
+    return tuple(
+        Event(key, None if new is ABSENT else new, None if old is ABSENT else old)
+        for key, old, new in before.changes(after)
+    )
+
+
+def _superseded_bytes(batch: Batch, copied_nodes: int) -> int:
+    previous = (event.previous for event in batch.events)
+    return copied_nodes * NODE_BYTES + sum(old.size_bytes() for old in previous if old)

@@ -1,0 +1,45 @@
+"""The `btreecache` command. stdout is data, stderr is for people.
+
+Exit codes: 0 consistent, 1 inconsistent, 2 usage, 3 unknown, which includes any unexpected error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from btreecache.cli import check
+from btreecache.errors import BadRequest, BtreecacheError
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """A usage error is one line, without the usage text in front."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; its exit code."""
+    parser = OneLineParser(prog="btreecache", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    check.add_parser(commands)
+    options = parser.parse_args(argv)
+    try:
+        code: int = options.run(options)
+    except BadRequest as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 3
+    except Exception as error:
+        if options.debug:
+            raise
+        text = (
+            str(error) if isinstance(error, BtreecacheError) else f"{type(error).__name__}: {error}"
+        )
+        print(f"{parser.prog}: {' '.join(text.split())}", file=sys.stderr)
+        return 3
+    return code

@@ -1,0 +1,187 @@
+"""Follower: keeps a cache in step with a source. Lists, watches, applies, resynchronises, backs off.
+
+It is a machine with one step, so the same code runs as a thread (`start`), in the caller's own loop
+(`step`), or on a simulated clock. What it does after each kind of trouble:
+
+    connection lost        watch again after the last revision applied; nothing is lost
+    position compacted     list again: a new window
+    the feed broke its     list again, after a pause that doubles while faults keep coming;
+    contract (FeedFault)   the cache serves nothing suspect meanwhile
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from random import Random
+from types import TracebackType
+from typing import Literal
+
+from btreecache.cache import Cache
+from btreecache.errors import BtreecacheError, Compacted, FeedFault, Unavailable
+from btreecache.event import Batch
+from btreecache.source import Source, Stream
+
+log = logging.getLogger(__name__)
+
+#: Longest time that a stopping follower takes to notice.
+POLL_S = 0.1
+
+
+class Backoff:
+    """Pauses that double from `first_s` to `ceiling_s`, each shortened at random by up to half.
+
+    It starts afresh once there was no trouble for four times the pause before.
+    """
+
+    def __init__(self, now: Callable[[], float], rng: Random, first_s: float, ceiling_s: float):
+        self._now, self._rng = now, rng
+        self._first_s, self._ceiling_s = first_s, ceiling_s
+        self._pause_s = first_s
+        self._until_s = float("-inf")
+
+    def fail(self) -> None:
+        """There was trouble: begin a pause."""
+        now = self._now()
+        if now > self._until_s + 4 * self._pause_s:
+            self._pause_s = self._first_s
+        else:
+            self._pause_s = min(self._pause_s * 2, self._ceiling_s)
+        self._until_s = now + self._pause_s * (1 - self._rng.random() / 2)
+
+    def remaining_s(self) -> float:
+        """How long the pause still lasts; 0 when it is over."""
+        return max(self._until_s - self._now(), 0.0)
+
+
+class Follower:
+    """Feeds one cache from one source. Only one thread may call `step`; `start` makes that thread.
+
+    on_gap      what a watcher sees of a resynchronisation: "resync", Compacted (it must list
+                again); "diff", the net change as one batch marked synthetic
+    now, rng    clock in seconds and jitter, for tests and simulation
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        cache: Cache,
+        *,
+        on_gap: Literal["resync", "diff"] = "resync",
+        backoff_first_s: float = 0.05,
+        backoff_ceiling_s: float = 30.0,
+        now: Callable[[], float] = time.monotonic,
+        rng: Random | None = None,
+    ) -> None:
+        self._source = source
+        self._cache = cache
+        self._on_gap = on_gap
+        # Reproducible unless the caller brings entropy: jitter is no secret.
+        self._backoff = Backoff(now, rng or Random(0), backoff_first_s, backoff_ceiling_s)
+        self._stream: Stream | None = None
+        self._must_list = True
+        self._trouble: BtreecacheError | None = None
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def trouble(self) -> BtreecacheError | None:
+        """What went wrong last, None while all is well."""
+        return self._trouble
+
+    def step(self, timeout_s: float = 0.0) -> bool:
+        """Do the next thing: list, open a watch, or apply one item. Whether anything was done.
+
+        Waits up to `timeout_s` for an item; 0 doesn't wait. Never raises for what a source does.
+        """
+        if self._backoff.remaining_s() > 0:
+            self._stopping.wait(min(timeout_s, self._backoff.remaining_s()))
+            return False
+        try:
+            if self._must_list:
+                self._list()
+                return True
+            if self._stream is None:
+                self._stream = self._source.watch(self._cache.prefix, self._cache.revision)
+                return True
+            return self._receive(self._stream, timeout_s)
+        except (Compacted, FeedFault) as error:
+            self._must_list = True
+            self._recover(error)
+        except BtreecacheError as error:
+            self._recover(error)
+        return True
+
+    def _list(self) -> None:
+        listing = self._source.list(self._cache.prefix)
+        self._cache.replace(listing.revision, listing.elements, as_batch=self._on_gap == "diff")
+        self._must_list = False
+        self._trouble = None
+
+    def _receive(self, stream: Stream, timeout_s: float) -> bool:
+        item = stream.receive(timeout_s)
+        if item is None:
+            return False
+        if isinstance(item, Batch):
+            self._cache.apply(item)
+        else:
+            self._cache.progress(item)
+        self._trouble = None
+        return True
+
+    def _recover(self, error: BtreecacheError) -> None:
+        # A lost connection is everyday; a broken feed is not.
+        level = logging.INFO if isinstance(error, Unavailable | Compacted) else logging.WARNING
+        log.log(level, "source=%s error=%s", self._source.name, error)
+        self._trouble = error
+        self._close_stream()
+        self._backoff.fail()
+
+    def _close_stream(self) -> None:
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.close()
+
+    def request_progress(self) -> bool:
+        """Ask the source how far the cache may consider itself complete. Any thread.
+
+        False where progress can't be asked for or can't be trusted.
+        """
+        stream = self._stream
+        return stream is not None and stream.request_progress()
+
+    def run(self) -> None:
+        """Follow until `close` is called, in the caller's thread."""
+        try:
+            while not self._stopping.is_set():
+                self.step(POLL_S)
+        finally:
+            self._close_stream()
+
+    def start(self) -> Follower:
+        """Follow in a thread of its own until `close`."""
+        assert self._thread is None, "started twice"
+        self._thread = threading.Thread(target=self.run, name="btreecache-follower", daemon=True)
+        self._thread.start()
+        return self
+
+    def close(self) -> None:
+        """Stop following and wait for the thread to end. The cache stays readable. Idempotent."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join()
+        else:
+            self._close_stream()
+
+    def __enter__(self) -> Follower:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,175 @@
+"""A connection to one etcd endpoint on blocking gRPC: its address, its calls, what errors mean.
+
+grpcio is loaded when a connection is made, not when this module is imported.
+"""
+
+from __future__ import annotations
+
+import importlib
+import ipaddress
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from btreecache.errors import (
+    BadRequest,
+    BtreecacheError,
+    Compacted,
+    FutureRevision,
+    MissingExtra,
+    SourceError,
+    Unavailable,
+)
+from etcdsim import wire
+
+COMPACTED_TEXT = "mvcc: required revision has been compacted"
+_FUTURE_TEXT = "mvcc: required revision is a future revision"
+_TOO_MANY_REQUESTS_TEXT = "etcdserver: too many requests"
+
+#: Codes after which trying again may help. The Go client retries UNAVAILABLE and INTERNAL (etcd
+#: client/v3 `isHaltErr`); the others are what gRPC itself reports for a deadline, for a call that
+#: was ended under way, and for a connection that broke in a way it has no name for.
+_RETRIABLE = frozenset({"UNAVAILABLE", "INTERNAL", "DEADLINE_EXCEEDED", "CANCELLED", "UNKNOWN"})
+
+#: What gRPC says before the cause when it couldn't connect; the address is in our own text.
+_CONNECT_PREAMBLE = re.compile(r"^failed to connect to all addresses; last error: \w+: \S+: ")
+
+
+class Endpoint(NamedTuple):
+    """Where an etcd listens. `host` is a name, an IPv4 address or an IPv6 address, no brackets."""
+
+    host: str
+    port: int
+    tls: bool
+
+    @property
+    def address(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def parse_endpoint(text: str) -> Endpoint:
+    """`HOST:PORT`, with `http://` or `https://` (TLS) before it if so wished; IPv6 in brackets.
+
+    Raises BadRequest.
+    """
+    match = re.fullmatch(r"(https?://)?(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+)):([0-9]+)", text)
+    if match is None:
+        raise BadRequest(f"endpoint {text!r}: expected HOST:PORT, http://HOST:PORT or https://..")
+    scheme, ipv6, host, port = match.groups()
+    if ipv6 is not None:
+        try:
+            ipaddress.IPv6Address(ipv6)
+        except ValueError:
+            raise BadRequest(f"endpoint {text!r}: {ipv6} is no IPv6 address") from None
+    if len(port) > 5 or not 1 <= int(port) <= 65535:
+        raise BadRequest(f"endpoint {text!r}: the port must be between 1 and 65535")
+    return Endpoint(ipv6 or host, int(port), scheme == "https://")
+
+
+class Connection:
+    """Connects with the first call, and again by itself. Thread-safe.
+
+    Answers are handed out undecoded where that saves a thread the work of another.
+    Raises MissingExtra without grpcio.
+    """
+
+    def __init__(self, endpoint: Endpoint, timeout_s: float) -> None:
+        grpc = _load_grpc()
+        self.address = endpoint.address
+        self.timeout_s = timeout_s
+        #: What gRPC raises when a call fails; `failure` says what it means.
+        self.rpc_error: type[Exception] = grpc.RpcError
+        self._channel = _open_channel(grpc, endpoint, timeout_s)
+
+    def ask(self, method: wire.Method, request: Any, revision: int = 0) -> tuple[Any, int]:
+        """The answer to a unary call and its size as sent, in bytes.
+
+        Raises Compacted and FutureRevision about `revision`, Unavailable, SourceError.
+        """
+        try:
+            call = self._channel.unary_unary(
+                method.path, request_serializer=method.request.SerializeToString
+            )
+            raw = call(request, timeout=self.timeout_s)
+        except self.rpc_error as error:
+            raise self.failure(error, revision) from error
+        except ValueError:  # what gRPC raises once the channel is closed
+            raise self.unavailable("the connection was closed") from None
+        return method.response.FromString(raw), len(raw)
+
+    def stream(self, method: wire.Method, requests: Iterator[Any]) -> Any:
+        """A call of gRPC that streams both ways: an iterator of undecoded responses.
+
+        gRPC consumes `requests` on a thread that lives until that iterator ends.
+        """
+        try:
+            call = self._channel.stream_stream(
+                method.path, request_serializer=method.request.SerializeToString
+            )
+            # hasleader: a member cut off from the cluster ends a watch instead of going quiet.
+            return call(requests, metadata=(("hasleader", "true"),))
+        except ValueError:
+            raise self.unavailable("the connection was closed") from None
+
+    def failure(self, error: Any, revision: int = 0) -> BtreecacheError:
+        """What an error of gRPC means to a caller that asked for `revision`; one line."""
+        code, details = error.code().name, error.details() or ""
+        if code == "OUT_OF_RANGE" and COMPACTED_TEXT in details:
+            return Compacted(revision)
+        if code == "OUT_OF_RANGE" and _FUTURE_TEXT in details:
+            return FutureRevision(revision, self.current_revision())
+        if code == "DEADLINE_EXCEEDED":
+            return self.unavailable(f"no answer within {self.timeout_s:g} s")
+        if code in _RETRIABLE or _TOO_MANY_REQUESTS_TEXT in details:
+            return self.unavailable(_CONNECT_PREAMBLE.sub("", details))
+        return self.refused(f"{code}: {details}")
+
+    def current_revision(self) -> int:
+        """A linearizable read that counts one key: only its header matters."""
+        answer, _ = self.ask(wire.RANGE, wire.RangeRequest(key=b"\0", count_only=True))
+        return int(answer.header.revision)
+
+    def unavailable(self, cause: str) -> Unavailable:
+        return Unavailable(f"etcd at {self.address}: {_one_line(cause)}")
+
+    def refused(self, cause: str) -> SourceError:
+        return SourceError(f"etcd at {self.address}: {_one_line(cause)}")
+
+    def close(self) -> None:
+        self._channel.close()
+
+
+def _load_grpc() -> Any:
+    try:
+        return importlib.import_module("grpc")
+    except ImportError as error:
+        raise MissingExtra("etcd", "grpcio") from error
+
+
+def _open_channel(grpc: Any, endpoint: Endpoint, timeout_s: float) -> Any:
+    options = (
+        ("grpc.max_receive_message_length", -1),  # 4 MiB by default; etcd's answers have no limit
+        ("grpc.max_send_message_length", -1),
+        # A peer that vanished is noticed on an idle watch. etcd refuses pings more often than 5 s.
+        ("grpc.keepalive_time_ms", 30_000),
+        ("grpc.keepalive_timeout_ms", 10_000),
+        ("grpc.http2.max_pings_without_data", 0),
+        # An etcd that came back is seen within a second; by default gRPC waits up to two minutes.
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 500),
+        # Despite its name: how long one attempt to connect may take (gRPC: 20 s).
+        ("grpc.min_reconnect_backoff_ms", int(timeout_s * 1000)),
+        # Nobody else's connection, nor the backoff after somebody else's failure.
+        ("grpc.use_local_subchannel_pool", 1),
+        # A proxy for web traffic (http_proxy) isn't meant for a database, least on loopback.
+        ("grpc.enable_http_proxy", 0),
+        ("grpc.service_config_disable_resolution", 1),  # no TXT look-ups beside the name's own
+    )
+    target = f"dns:///{endpoint.address}"
+    if endpoint.tls:
+        return grpc.secure_channel(target, grpc.ssl_channel_credentials(), options)
+    return grpc.insecure_channel(target, options)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,242 @@
+"""Window: the retained revisions, each with its batch and its snapshot.
+
+A window is an immutable value. Appending gives a new one that shares the segments of the old; a
+segment's lists only ever grow at their end, and each window knows how far it may read. So a reader
+keeps the window that it took, whatever the writer evicts meanwhile.
+
+Segments have a fixed length, so an entry's place is plain arithmetic, and eviction advances `start`
+and drops whole segments.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from btreecache.element import Element
+from btreecache.errors import Compacted, FutureRevision
+from btreecache.event import Batch
+from btreecache.tree import Tree
+
+#: Entries in a segment: what one append copies is len(window) / SEGMENT_ENTRIES pointers, what an
+#: eviction keeps alive too long is at most one segment.
+SEGMENT_ENTRIES = 256
+
+
+class Segment:
+    """Parallel lists, one item an entry: only the writer appends, nobody ever changes an item.
+
+    `superseded_bytes` is a running sum over the window's life: what each batch made unreachable
+    from the newest snapshot, and so what evicting the entries before it sets free.
+    """
+
+    __slots__ = ("batches", "revisions", "superseded_bytes", "times_s", "trees")
+
+    def __init__(self) -> None:
+        self.revisions: list[int] = []
+        self.batches: list[Batch | None] = []
+        self.trees: list[Tree[bytes, Element]] = []
+        self.times_s: list[float] = []
+        self.superseded_bytes: list[int] = []
+
+    def append(
+        self,
+        revision: int,
+        batch: Batch | None,
+        tree: Tree[bytes, Element],
+        time_s: float,
+        superseded_bytes: int,
+    ) -> None:
+        # `revisions` last: it is what readers without a window of their own could look at first.
+        self.batches.append(batch)
+        self.trees.append(tree)
+        self.times_s.append(time_s)
+        self.superseded_bytes.append(superseded_bytes)
+        self.revisions.append(revision)
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Ceilings on what a window keeps; None: no ceiling. The newest snapshot is always kept.
+
+    age_s       seconds of history. Kubernetes clients expect at least 75 s.
+    bytes       what eviction would set free: superseded elements and nodes, estimated.
+    revisions   retained snapshots, at least 1.
+    """
+
+    age_s: float | None = 300.0
+    bytes: int | None = None
+    revisions: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The snapshots that can be read and the batches that can be watched.
+
+    oldest        the lowest revision that can be read
+    current       the highest: the last batch's or the last progress mark's
+    watch_floor   the lowest position that a watch may start after without losing an event
+    """
+
+    segments: tuple[Segment, ...]
+    start: int
+    stop: int
+    oldest: int
+    current: int
+    watch_floor: int
+
+    @classmethod
+    def of(cls, revision: int, tree: Tree[bytes, Element], time_s: float) -> Window:
+        """A window that begins with the state `tree` at `revision`."""
+        segment = Segment()
+        segment.append(revision, None, tree, time_s, 0)
+        return cls((segment,), 0, 1, revision, revision, revision)
+
+    def __len__(self) -> int:
+        """Retained snapshots."""
+        return self.stop - self.start
+
+    def _locate(self, index: int) -> tuple[Segment, int]:
+        return self.segments[index // SEGMENT_ENTRIES], index % SEGMENT_ENTRIES
+
+    def _bisect(self, revision: int) -> int:
+        """Index of the first entry above `revision`. O(log n)."""
+        segments = self.segments
+        place = max(bisect_right(segments, revision, key=_first_revision) - 1, 0)
+        base = place * SEGMENT_ENTRIES
+        low = max(self.start - base, 0)
+        high = min(self.stop - base, SEGMENT_ENTRIES)
+        return base + bisect_right(segments[place].revisions, revision, low, high)
+
+    @property
+    def last_revision(self) -> int:
+        """Revision of the newest entry: of the last change, whatever progress said since."""
+        segment, at = self._locate(self.stop - 1)
+        return segment.revisions[at]
+
+    @property
+    def newest(self) -> Tree[bytes, Element]:
+        segment, at = self._locate(self.stop - 1)
+        return segment.trees[at]
+
+    @property
+    def retained_bytes(self) -> int:
+        """What evicting everything but the newest snapshot would set free, estimated. O(1)."""
+        return self._superseded(self.stop - 1) - self._superseded(self.start)
+
+    def _superseded(self, index: int) -> int:
+        segment, at = self._locate(index)
+        return segment.superseded_bytes[at]
+
+    def at(self, revision: int) -> Tree[bytes, Element]:
+        """The state at `revision` (I4). O(log n). Raises Compacted, FutureRevision."""
+        if revision < self.oldest:
+            raise Compacted(revision, self.oldest)
+        if revision > self.current:
+            raise FutureRevision(revision, self.current)
+        segment, at = self._locate(self._bisect(revision) - 1)
+        return segment.trees[at]
+
+    def revisions(self) -> Iterator[int]:
+        """The revision of every retained snapshot, ascending.
+
+        After a compaction the first may be below `oldest`: it is the floor that `oldest` reads.
+        """
+        for index in range(self.start, self.stop):
+            segment, at = self._locate(index)
+            yield segment.revisions[at]
+
+    def trees(self) -> Iterator[Tree[bytes, Element]]:
+        """Every retained snapshot, in the order of `revisions`."""
+        for index in range(self.start, self.stop):
+            segment, at = self._locate(index)
+            yield segment.trees[at]
+
+    def batch_after(self, position: int) -> Batch | None:
+        """The first batch above `position`, None if there is none yet. O(log n).
+
+        Raises Compacted if a batch above `position` may have been forgotten.
+        """
+        if position < self.watch_floor:
+            raise Compacted(position, self.watch_floor)
+        index = self._bisect(position)
+        if index == self.stop:
+            return None
+        segment, at = self._locate(index)
+        return segment.batches[at]
+
+    def append(
+        self, batch: Batch, tree: Tree[bytes, Element], time_s: float, superseded_bytes: int
+    ) -> Window:
+        """The window with one more revision. Only the one writer may call this, on its newest."""
+        segments = self.segments
+        if self.stop == len(segments) * SEGMENT_ENTRIES:
+            segments = (*segments, Segment())
+        segment, at = segments[-1], self.stop % SEGMENT_ENTRIES
+        assert len(segment.revisions) == at, "append to a window that is not the newest"
+        total = self._superseded(self.stop - 1) + superseded_bytes
+        segment.append(batch.revision, batch, tree, time_s, total)
+        return Window(
+            segments, self.start, self.stop + 1, self.oldest, batch.revision, self.watch_floor
+        )
+
+    def progress(self, revision: int) -> Window:
+        """The same content, readable up to `revision`."""
+        return replace(self, current=revision)
+
+    def readable_from(self, revision: int) -> Window:
+        """Reads below `revision` refused, the batches below it kept for watchers."""
+        return replace(self, oldest=revision)
+
+    def compact(self, revision: int) -> Window:
+        """Forget below `revision`, keep the newest snapshot at or below it (I8). O(log n).
+
+        etcd lets a watch start exactly at the compacted revision, so its event is kept too.
+        Raises FutureRevision; below `oldest` it changes nothing.
+        """
+        if revision > self.current:
+            raise FutureRevision(revision, self.current)
+        if revision <= self.oldest:
+            return self
+        return self._advance(self._bisect(revision) - 1, revision, revision - 1)
+
+    def evict(self, bounds: Bounds, now_s: float) -> Window:
+        """The window within `bounds`. O(log n), O(1) when there is nothing to evict."""
+        start, last = self.start, self.stop - 1
+        if bounds.revisions is not None:
+            start = max(start, self.stop - bounds.revisions)
+        if bounds.bytes is not None and self.retained_bytes > bounds.bytes:
+            allowed = self._superseded(last) - bounds.bytes
+            start = max(start, bisect_left(range(last), allowed, key=self._superseded))
+        if bounds.age_s is not None:
+            # An entry is history only once its successor is older than the ceiling.
+            cutoff = now_s - bounds.age_s
+            while start < last and self._time_s(start + 1) <= cutoff:
+                start += 1
+        start = min(start, last)
+        if start == self.start:
+            return self
+        segment, at = self._locate(start)
+        first = segment.revisions[at]
+        return self._advance(start, max(self.oldest, first), first - 1)
+
+    def _time_s(self, index: int) -> float:
+        segment, at = self._locate(index)
+        return segment.times_s[at]
+
+    def _advance(self, start: int, oldest: int, watch_floor: int) -> Window:
+        dropped = start // SEGMENT_ENTRIES
+        shift = dropped * SEGMENT_ENTRIES
+        return Window(
+            self.segments[dropped:],
+            start - shift,
+            self.stop - shift,
+            oldest,
+            self.current,
+            max(self.watch_floor, watch_floor),
+        )
+
+
+def _first_revision(segment: Segment) -> int:
+    return segment.revisions[0]

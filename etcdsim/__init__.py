@@ -1,0 +1,37 @@
+"""etcdsim: a deterministic simulation of etcd, its traffic, and what can go wrong.
+
+    simulator = Simulator("kubernetes", seed=7, objects=1000, faults=[parse_fault("drop=0.001")])
+    simulator.load()
+    stream = simulator.feed.watch(*prefix_range(b"/registry/"), simulator.model.revision + 1)
+    simulator.step()
+    response = stream.poll()
+
+It stands alone: it is the truth that caches are checked against, so it shares no code with them.
+"""
+
+from etcdsim.clock import VirtualClock
+from etcdsim.errors import EtcdError
+from etcdsim.faults import FAULTS, Fault, parse_fault
+from etcdsim.model import Event, KeyValue, Model, prefix_end, prefix_range
+from etcdsim.prng import Prng
+from etcdsim.simulator import Simulator
+from etcdsim.traffic import PROFILES
+from etcdsim.watch import Watcher, WatchResponse
+
+__all__ = [
+    "FAULTS",
+    "PROFILES",
+    "EtcdError",
+    "Event",
+    "Fault",
+    "KeyValue",
+    "Model",
+    "Prng",
+    "Simulator",
+    "VirtualClock",
+    "WatchResponse",
+    "Watcher",
+    "parse_fault",
+    "prefix_end",
+    "prefix_range",
+]
