@@ -6,18 +6,19 @@ PIP := $(BIN)/pip --disable-pip-version-check
 READY := $(VENV)/.ready
 ETCD_DIR := .cache/etcd
 SEED ?= 0
+SEEDS ?= 50
 
 export BTREECACHE_VERIFY ?= 1
 export BTREECACHE_ETCD_DIR ?= $(ETCD_DIR)
 
-.PHONY: check test lint type fmt interop pythons constraints clean help
+.PHONY: check test lint type fmt interop sim constraints clean help
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(READY): setup.cfg pyproject.toml .ci/constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) install --quiet --editable '.[dev]' --constraint .ci/constraints.txt
+	$(PIP) install --quiet --quiet --editable '.[dev]' --constraint .ci/constraints.txt
 	@touch $@
 
 check: $(READY) ## the main job: every snapshot of a simulated history against its ground truth
@@ -41,6 +42,9 @@ fmt: $(READY) ## format in place
 interop: $(READY) ## the tests that speak to a real etcd, installed into .cache
 	.ci/install-etcd $(ETCD_DIR)
 	$(BIN)/pytest -m interop
+
+sim: $(READY) ## every fault and none on SEEDS seeds, resumed where it stopped: make sim SEEDS=50
+	BTREECACHE_VERIFY=0 $(BIN)/python -m tests.sim --seeds 0:$(SEEDS)
 
 constraints: ## refresh .ci/constraints.txt with the newest versions that install together
 	rm -rf .cache/constraints-venv

@@ -45,6 +45,10 @@ class Tally:
         """Nothing has been injected yet, and something has to be."""
         return self.fault.rate > 0 and not self.injected and not self.pending
 
+    def force(self) -> None:
+        """Strike at the next chance, wherever the seeded place is."""
+        self._force_from = 0
+
     def see(self) -> None:
         """Count one revision that came by."""
         self.seen += 1
@@ -276,6 +280,11 @@ class Tallies:
     @property
     def faults(self) -> list[Fault]:
         return [tally.fault for tally in self._tallies]
+
+    def force(self) -> None:
+        """Every fault that has injected nothing yet strikes at its next chance."""
+        for tally in self._tallies:
+            tally.force()
 
     @property
     def injected(self) -> dict[str, int]:

@@ -103,15 +103,12 @@ def record(
 
 
 def _record_listing(simulator: Simulator, trace: TraceWriter, key: bytes, range_end: bytes) -> int:
-    revision = simulator.feed.current_revision()
-    kvs: list[KeyValue] = []
-    for kv in simulator.model.scan(key, range_end, revision):
-        if len(kvs) == PAGE_KEYS:
-            trace.write(Listing(revision, tuple(kvs), more=True))
-            kvs.clear()
-        kvs.append(kv)
-    trace.write(Listing(revision, tuple(kvs), more=False))
-    return revision
+    listing = simulator.feed.range(key, range_end)
+    kvs = listing.kvs
+    for first in range(0, max(1, len(kvs)), PAGE_KEYS):
+        last = first + PAGE_KEYS
+        trace.write(Listing(listing.revision, tuple(kvs[first:last]), more=last < len(kvs)))
+    return listing.revision
 
 
 def _drain(stream: Stream, trace: TraceWriter) -> int:

@@ -171,8 +171,9 @@ class Kubernetes(Profile):
     # Steps
 
     def step(self, model: Model) -> None:
-        self.clock.advance(1 + self.prng.below(79))
-        self._actions[self.prng.below(len(self._actions))](model)
+        ms, action = divmod(self.prng.below(80 * len(self._actions)), len(self._actions))
+        self.clock.advance(ms)
+        self._actions[action](model)
 
     def _put_node(self, model: Model, node: _Node) -> None:
         heartbeat = {b"heartbeat": objects.timestamp(self.clock.now_ms)}

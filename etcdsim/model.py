@@ -125,19 +125,15 @@ class Model:
 
     def delete_range(self, key: bytes, range_end: bytes = b"") -> DeleteResult:
         """Delete the keys of the range: one revision, or none if there are no such keys."""
-        result = self.txn((), (DeleteRange(key, range_end),)).responses[0]
-        assert isinstance(result, DeleteResult)
-        return result
+        if not key:
+            raise ErrEmptyKey
+        return self.delete_keys(self._live_keys(key, range_end, self._revision))
 
     def delete_keys(self, keys: Iterable[bytes]) -> DeleteResult:
         """Delete these keys at one revision, in key order: what the end of a lease does. Keys that
         don't exist are passed over."""
         main, changes = self._revision + 1, list[KeyValue]()
-        prev_kvs = [
-            prev_kv
-            for key in sorted(set(keys))
-            if (prev_kv := self._delete(key, main, changes)) is not None
-        ]
+        prev_kvs = self._delete_all(sorted(set(keys)), main, changes)
         self._commit(main, changes)
         return DeleteResult(self._revision, len(prev_kvs), prev_kvs)
 
@@ -173,9 +169,8 @@ class Model:
                 changes.append(kv)
                 return PutResult(main, prev_kv)
             case DeleteRange(key, range_end):
-                keys = [kv.key for kv in self._scan(key, range_end, main, reverse=False)]
-                found = [self._delete(key, main, changes) for key in keys]
-                prev_kvs = [kv for kv in found if kv is not None]
+                keys = self._live_keys(key, range_end, main)
+                prev_kvs = self._delete_all(keys, main, changes)
                 return DeleteResult(main if changes else main - 1, len(prev_kvs), prev_kvs)
             case Range():
                 return self._range(op, main if changes else main - 1)
@@ -193,15 +188,23 @@ class Model:
         created, version = index.put(main, sub)
         return KeyValue(key, value, created, main, version), prev_kv
 
-    def _delete(self, key: bytes, main: int, changes: list[KeyValue]) -> KeyValue | None:
-        index = self._index.get(key)
-        newest = index.newest() if index is not None else None
-        if newest is None:
-            return None
-        prev_kv: KeyValue = self._log[newest[0]][newest[1]]
-        index.tombstone(main, len(changes))
-        changes.append(KeyValue(key, b"", 0, main, 0))
-        return prev_kv
+    def _live_keys(self, key: bytes, range_end: bytes, revision: int) -> list[bytes]:
+        if not range_end:
+            return [key]  # alive or not: deleting a key that isn't there does nothing
+        return [kv.key for kv in self._scan(key, range_end, revision, reverse=False)]
+
+    def _delete_all(
+        self, keys: Iterable[bytes], main: int, changes: list[KeyValue]
+    ) -> list[KeyValue]:
+        prev_kvs: list[KeyValue] = []
+        for key in keys:
+            index = self._index.get(key)
+            newest = index.newest() if index is not None else None
+            if newest is not None:
+                prev_kvs.append(self._log[newest[0]][newest[1]])
+                index.tombstone(main, len(changes))
+                changes.append(KeyValue(key, b"", 0, main, 0))
+        return prev_kvs
 
     def _commit(self, main: int, changes: list[KeyValue]) -> None:
         # A write that changes nothing doesn't advance the revision.

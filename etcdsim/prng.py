@@ -7,7 +7,7 @@ with the constants of Vigna's public-domain splitmix64.c. Integers only. Not for
 from __future__ import annotations
 
 from collections.abc import Sequence
-from hashlib import blake2b
+from hashlib import blake2b, shake_128
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -54,9 +54,8 @@ class Prng:
         return sequence[(self.next64() * len(sequence)) >> 64]
 
     def bytes(self, n: int) -> bytes:
-        """`n` bytes: whole numbers, little-endian, the last one cut."""
-        words = (self.next64().to_bytes(8, "little") for _ in range((n + 7) // 8))
-        return b"".join(words)[:n]
+        """`n` bytes, from one number of the stream: its SHAKE-128, which is faster than n / 8."""
+        return shake_128(self.next64().to_bytes(8, "little")).digest(n)
 
     def fork(self, label: str) -> Prng:
         """An independent stream that depends on this one's seed and `label` only, not on what has

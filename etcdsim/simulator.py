@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 from etcdsim.clock import VirtualClock
 from etcdsim.digest import RunningDigest
 from etcdsim.errors import ErrFutureRev
-from etcdsim.faults import Fault, FaultyChannel, Tallies
+from etcdsim.faults import FORCE_WITHIN_REVISIONS, Fault, FaultyChannel, Tallies
 from etcdsim.model import KeyValue, Model, RangeResult, prefix_range
 from etcdsim.prng import Prng
 from etcdsim.traffic import make_profile
@@ -239,14 +239,17 @@ class Simulator:
         """End the traffic: every fault at a rate above 0 strikes at least once, then a last mark.
 
         If one hasn't yet, writes are added until it has, at most 1,000, as long as a stream of the
-        feed is open -> how many were added. A client that closes its stream before it has polled
-        everything throws an injection away: if it does, and `owed` names the fault then, finish()
+        feed is open -> how many were added. `owed` names the faults that still haven't: on a watch
+        of few keys there may be nothing that they could touch. A client that closes its stream
+        before it has polled everything throws injections away; if `owed` isn't empty then, finish()
         may be called again once it watches again.
         """
         extra = 0
         streams = self.feed.open_streams
         self._pump()
         while self.owed and extra < EXTRA_WRITES_MAX and streams():
+            if extra == FORCE_WITHIN_REVISIONS:
+                self._tallies.force()  # few of the writes come by on the streams that are open
             self.step()
             self._pump()
             extra += 1

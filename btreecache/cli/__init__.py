@@ -6,6 +6,7 @@ Exit codes: 0 consistent, 1 inconsistent, 2 usage, 3 unknown, which includes any
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -27,6 +28,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     check.add_parser(commands)
     options = parser.parse_args(argv)
+    # The library sets no handlers; what it logs is for --debug, the report says what matters.
+    log = logging.getLogger("btreecache")
+    handler = logging.StreamHandler() if options.debug else logging.NullHandler()
+    log.addHandler(handler)
     try:
         code: int = options.run(options)
     except BadRequest as error:
@@ -42,4 +47,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         print(f"{parser.prog}: {' '.join(text.split())}", file=sys.stderr)
         return 3
+    finally:
+        log.removeHandler(handler)
     return code

@@ -304,14 +304,14 @@ class EtcdStream:
         if response.compact_revision or COMPACTED_TEXT in reason:
             self._error = Compacted(self._after + 1, response.compact_revision)
             # etcd 3.5 keeps such a watcher until it is cancelled, and lets it swallow the progress
-            # requests of its stream. Ending the call drops it too; this is in case that is late.
+            # requests of its stream.
             cancel = wire.WatchCancelRequest(watch_id=response.watch_id)
             self._reader.send(wire.WatchRequest(cancel_request=cancel))
         elif not reason or "no leader" in reason:
             self._error = self._connection.unavailable(f"watch cancelled: {reason or 'no reason'}")
         else:
             self._error = self._connection.refused(f"watch cancelled: {reason}")
-        self._reader.stop()
+        self._reader.hang_up()
 
 
 class _Reader:
@@ -338,6 +338,10 @@ class _Reader:
 
     def send(self, request: Any) -> None:
         self._requests.put(request)
+
+    def hang_up(self) -> None:
+        """Say that no more requests follow: the server takes in those sent, and ends the call."""
+        self._requests.put(None)
 
     def take(self, timeout_s: float) -> bytes | None:
         """The next response, or None if there was none in time. Raises what ended the stream."""
@@ -396,7 +400,7 @@ class _Reader:
         with self._changed:
             self._end = self._end or cause
             self._changed.notify_all()
-        self._requests.put(None)  # ends gRPC's thread that waits for requests to send
+        self.hang_up()  # ends gRPC's thread that waits for requests to send
 
 
 def _range(prefix: bytes, **fields: Any) -> Any:

@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 
 from etcdsim.faults import FAULTS, Drop, Duplicate, Fault, Reorder, Split, parse_fault
-from etcdsim.model import Event
+from etcdsim.model import Event, prefix_range
 from etcdsim.simulator import Simulator
 from etcdsim.watch import WatchResponse
 
@@ -63,7 +63,7 @@ def expected_count(name: str, responses: list[WatchResponse], clean: list[WatchR
 @pytest.mark.parametrize("rate", [1e-9, 0.05, 1.0])
 @pytest.mark.parametrize("profile", ["churn", "hot_key", "lease_storm", "kubernetes"])
 def test_every_run_has_one_and_the_count_is_right(name: str, rate: float, profile: str) -> None:
-    for seed in range(6):
+    for seed in range(4):
         for writes, objects in ((0, 5), (1, 1), (40, 30)):
             simulator, responses, clean = run(
                 FAULTS[name](rate), profile=profile, seed=seed, writes=writes, objects=objects
@@ -157,6 +157,29 @@ def test_what_a_closed_stream_held_back_is_not_counted_and_is_made_up_for() -> N
     while stream.poll():
         pass
     assert simulator.injected == dict.fromkeys(FAULTS, 1)
+
+
+@pytest.mark.parametrize("name", ["drop", "duplicate"])
+def test_a_watch_of_few_keys_gets_its_fault_too(name: str) -> None:
+    for seed in range(5):
+        simulator = Simulator("kubernetes", seed=seed, objects=100, faults=[FAULTS[name](1e-9)])
+        simulator.load()
+        stream = simulator.feed.watch(*prefix_range(b"/registry/secrets/"), 0)
+        assert 0 < simulator.finish() < 1000
+        while stream.poll():
+            pass
+        assert simulator.injected == {name: 1}
+
+
+def test_what_can_not_be_touched_is_owed() -> None:
+    simulator = Simulator("kubernetes", objects=10, faults=[Split(1.0)])
+    simulator.load()
+    stream = simulator.feed.watch(*prefix_range(b"/registry/leases/"), 0)
+    assert simulator.finish() == 1000
+    while stream.poll():
+        pass
+    assert simulator.injected == {"split": 0}
+    assert simulator.owed == ("split",)
 
 
 def test_truth_is_never_touched() -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ast
+import doctest
 from hashlib import blake2b
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
+import etcdsim
 from etcdsim.errors import ErrCompacted, ErrFutureRev
 from etcdsim.model import Model, prefix_range
 from etcdsim.simulator import Simulator
@@ -147,3 +151,21 @@ def test_the_seed_decides_and_nothing_else() -> None:
 
     assert final(1) == final(1) == final(1, watched=True)
     assert final(1) != final(2)
+
+
+def test_the_example_of_the_package_runs() -> None:
+    assert doctest.testmod(etcdsim) == (0, 9)
+
+
+def test_the_package_stands_alone_and_reads_no_clock() -> None:
+    """The truth shares no code with what is checked against it, and depends on its seed only."""
+    banned = {"btreecache", "random", "time", "secrets", "uuid", "threading"}
+    for path in Path(etcdsim.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [node.module or ""]
+            else:
+                continue
+            assert not banned & {name.split(".")[0] for name in names}, path.name

@@ -23,14 +23,16 @@ from btreecache.sources.etcd import EtcdSource, EtcdStream, marks_are_safe, pref
 from btreecache.sources.etcd_connection import parse_endpoint
 from etcdsim import wire
 
+COMPACTED = wire.WatchResponse(watch_id=3, canceled=True, compact_revision=40)
+
 Abort = tuple[grpc.StatusCode, str]
 
 
 class Server:
     """Answers Status with `version` and Range from `keys`; a watch gets `created`, then `script`.
 
-    A script item is a WatchResponse, or an (code, text) to abort with. When the script is over the
-    watch stays open until `released` is set, then it ends.
+    A script item is a WatchResponse, or a (code, text) to abort with. When the script is over the
+    watch stays open until `released` is set, then it ends; after COMPACTED until the client ends it.
     """
 
     def __init__(self) -> None:
@@ -42,6 +44,7 @@ class Server:
         self.created = True
         self.released = threading.Event()
         self.creates: list[Any] = []
+        self.cancels: list[int] = []
         self.metadata: list[dict[str, Any]] = []
         self._server = grpc.server(ThreadPoolExecutor(8), options=[("grpc.so_reuseport", 0)])
         self.port = self._server.add_insecure_port("127.0.0.1:0")
@@ -97,6 +100,9 @@ class Server:
             if isinstance(item, tuple):
                 context.abort(*item)
             yield item
+        if self.script and self.script[-1] == COMPACTED:
+            self.cancels += [request.cancel_request.watch_id for request in requests]
+            return
         self.released.wait(30)
 
 
@@ -238,7 +244,7 @@ DENIED = "rpc error: code = PermissionDenied desc = etcdserver: permission denie
         ([wire.WatchResponse(canceled=True, cancel_reason=NO_LEADER)], Unavailable),
         ([wire.WatchResponse(canceled=True)], Unavailable),
         ([wire.WatchResponse(canceled=True, cancel_reason=DENIED)], SourceError),
-        ([wire.WatchResponse(canceled=True, compact_revision=40)], Compacted),
+        ([COMPACTED], Compacted),
     ],
 )
 def test_the_end_of_a_watch(
@@ -265,6 +271,17 @@ def test_the_end_of_a_watch(
     while any("btreecache" in thread.name for thread in set(threading.enumerate()) - before):
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def test_a_compacted_watch_is_cancelled(server: Server, source: EtcdSource) -> None:
+    """etcd keeps it otherwise. The stream ends by the server's doing, and its thread with it."""
+    server.script = [COMPACTED]
+    stream = source.watch(b"", 7)
+    with pytest.raises(Compacted):
+        stream.receive(2)
+    stream._reader._thread.join(10)
+    assert not stream._reader._thread.is_alive()
+    assert server.cancels == [3]
 
 
 def test_the_server_ends_the_call(server: Server, source: EtcdSource) -> None:

@@ -255,7 +255,8 @@ class RangeContract:
         whole = bench.source.range_at(second, b"a")
         page = bench.source.range_at(second, b"a", keys_only=True)
         assert page.elements == [Element(b"a", b"", second, first, 2)]
-        assert page.bytes_read < 1000 < 10_000 < whole.bytes_read
+        assert 0 < page.bytes_read < 1000
+        assert whole.bytes_read > 10_000
 
     def test_compacted(self, bench: Bench) -> None:
         keys = fill(bench, 3)
