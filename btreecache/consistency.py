@@ -57,6 +57,10 @@ TRACED_MAX = 20
 #: How long a round waits for the cache to reach R, or for a source that went away.
 PATIENCE_S = 30.0
 
+#: How often it looks meanwhile, and how long nothing must have come before the contents are compared
+#: although the cache was not told of R. Comparing while events still come would only hold them up.
+POLL_S, QUIET_S = 0.1, 0.5
+
 T = TypeVar("T")
 
 
@@ -235,23 +239,27 @@ class Checker:
         """
         deadline = self._now() + self._patience_s
         outcome.revision = self._retrying(self._truth.current_revision)
-        compared: Window | None = None
+        seen: Window | None = None
+        seen_s, compared = 0.0, False
         while True:
-            state = self._cache.state
+            state, now = self._cache.state, self._now()
             window = state.window
             if window is not None and state.suspect_after is None:
                 if outcome.revision < window.oldest:
                     outcome.revision = self._retrying(self._truth.current_revision)
                 if window.oldest <= outcome.revision <= window.current:
                     return window
-                if compared is None or compared.newest is not window.newest:
-                    compared = window
+                if seen is None or seen.newest is not window.newest:
+                    seen, seen_s, compared = window, now, False
+                elif not compared and now - seen_s >= QUIET_S:
+                    # Nothing comes any more: all there is has come, or it differs.
+                    compared = True
                     if self._equal(window, outcome):
                         return window.progress(outcome.revision)
-            if self._now() >= deadline or self._cache.closed:
+            if now >= deadline or self._cache.closed:
                 raise self._not_aligned(window, outcome.revision)
             self._request_progress()
-            self._sleep(0.1)
+            self._sleep(POLL_S)
 
     def _not_aligned(self, window: Window | None, target: int) -> BtreecacheError:
         if window is None:

@@ -32,7 +32,9 @@ def pair() -> tuple[Cache, DictTruth]:
     return cache, DictTruth({10: state(a), 12: state(a, b), 15: state(a, b, c)})
 
 
-def checker(cache: Cache, truth: DictTruth, sleep: Sleep | None = None, **options: object) -> Checker:
+def checker(
+    cache: Cache, truth: DictTruth, sleep: Sleep | None = None, **options: object
+) -> Checker:
     """A checker whose waits take no time."""
     clock = Clock()
 
@@ -44,7 +46,9 @@ def checker(cache: Cache, truth: DictTruth, sleep: Sleep | None = None, **option
     return Checker(cache, truth, now=clock, sleep=tick, **options)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("revisions", "checked"), [("latest", 1), (1, 1), (2, 2), (3, 3), ("all", 3)])
+@pytest.mark.parametrize(
+    ("revisions", "checked"), [("latest", 1), (1, 1), (2, 2), (3, 3), ("all", 3)]
+)
 def test_agreement(revisions: object, checked: int) -> None:
     cache, truth = pair()
     outcome = checker(cache, truth).check(revisions)  # type: ignore[arg-type]
@@ -181,7 +185,11 @@ def test_compacted_revisions_are_counted_not_failed() -> None:
     cache, truth = pair()
     truth.compacted = 13
     outcome = checker(cache, truth).check("all")
-    assert (outcome.verdict, outcome.revisions_checked, outcome.not_checkable) == ("consistent", 1, 2)
+    assert (outcome.verdict, outcome.revisions_checked, outcome.not_checkable) == (
+        "consistent",
+        1,
+        2,
+    )
 
 
 def test_differences_are_kept_up_to_a_limit_and_all_counted() -> None:

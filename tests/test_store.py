@@ -34,7 +34,10 @@ def test_a_transaction_is_one_revision_and_one_batch() -> None:
     revision = store.txn([Put(b"b", b"1"), Delete(b"old"), Delete(b"old"), Put(b"a", b"2")])
     found = watcher.receive(0)
     assert found is not None
-    assert (found.revision, [event.key for event in found.events]) == (revision, [b"b", b"old", b"a"])
+    assert (found.revision, [event.key for event in found.events]) == (
+        revision,
+        [b"b", b"old", b"a"],
+    )
     assert watcher.receive(0) is None
 
 

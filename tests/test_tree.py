@@ -588,8 +588,8 @@ def damage_kept(tree: Tree[Any, Any]) -> None:
     [
         (damage_count, "I2 at root: counts"),
         (damage_leaf_order, "is not below its successor"),
-        (damage_low_bound, "is below the separator"),
-        (damage_high_bound, "is not below the separator"),
+        (damage_low_bound, "key -5 is outside of its bounds"),
+        (damage_high_bound, "key 10000 is outside of its bounds, None to"),
         (damage_separator, "is not below its successor|own separator"),
         (damage_separator_order, "is not below its successor"),
         (damage_own_separator, "I1 at root/[0-9]: own separator"),
@@ -622,7 +622,7 @@ def test_check_tells_everything(small: int) -> None:
     damage_high_bound(tree)
     found = list(tree.check())
     assert any("less than" in line for line in found)
-    assert any("not below the separator" in line for line in found)
+    assert any("outside of its bounds" in line for line in found)
 
 
 def test_check_of_fresh_nodes_skips_shared_ones_but_sees_where_they_hang() -> None:
@@ -642,8 +642,7 @@ def test_check_of_fresh_nodes_skips_shared_ones_but_sees_where_they_hang() -> No
     swapped[i], swapped[j] = swapped[j], swapped[i]
     branch.entries = tuple(swapped)
     found = list(new.check(fresh_from=old))
-    assert any("is below the separator" in line for line in found)
-    assert any("is not below the separator" in line for line in found)
+    assert sum("is outside of its bounds" in line for line in found) == 4
 
 
 def test_nodes_are_free_of_the_garbage_collector() -> None:

@@ -41,7 +41,9 @@ def test_reads_between_revisions_see_the_one_below() -> None:
     assert (new.value.revision, new.value.current) == (21, 20)
 
 
-@pytest.mark.parametrize("length", [1, 2, SEGMENT_ENTRIES - 1, SEGMENT_ENTRIES, 3 * SEGMENT_ENTRIES])
+@pytest.mark.parametrize(
+    "length", [1, 2, SEGMENT_ENTRIES - 1, SEGMENT_ENTRIES, 3 * SEGMENT_ENTRIES]
+)
 def test_every_revision_reads_right_across_segments(length: int) -> None:
     window = grow(start(1), [10 * i for i in range(1, length + 1)])
     assert len(window) == length + 1

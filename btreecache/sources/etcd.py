@@ -16,7 +16,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Iterator
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from btreecache.element import Element
@@ -258,14 +258,13 @@ class EtcdStream:
 
     def _advance(self, timeout_s: float) -> bool:
         """Take in one response, or the end of them. False if nothing came in time."""
-        try:
-            raw = self._reader.take(timeout_s)
-        except BtreecacheError as error:
-            self._error = error
-            return True
-        if raw is None:
+        item = self._reader.take(timeout_s)
+        if item is None:
             return False
-        self._take_in(wire.WatchResponse.FromString(raw))
+        if isinstance(item, BtreecacheError):
+            self._error = item
+        else:
+            self._take_in(wire.WatchResponse.FromString(item))
         return True
 
     def _take_in(self, response: Any) -> None:
@@ -325,16 +324,23 @@ class _Reader:
     def __init__(self, connection: Connection, first: Any, bytes_max: int) -> None:
         self._connection = connection
         self._bytes_max = bytes_max
-        self._requests: SimpleQueue[Any] = SimpleQueue()  # None ends it
-        self._responses: deque[bytes] = deque()
-        self._bytes = 0
-        self._end: BtreecacheError | None = None
-        self._changed = threading.Condition()  # guards the three above; notified on each change
+        self._requests: SimpleQueue[Any] = SimpleQueue()  # None: no more follow
+        # A SimpleQueue hands over in C: a Condition here would double the cost of a live event.
+        # The last item is the error that ended the stream.
+        self._responses: SimpleQueue[bytes | BtreecacheError] = SimpleQueue()
+        self._bytes_read = 0  # written by the thread only
+        self._bytes_taken = 0  # written by the user only
+        self._room = threading.Event()  # set after each take, and by stop
+        self._stopped = False
         self.send(first)
         self._call = connection.stream(wire.WATCH, iter(self._requests.get, None))
         name = f"btreecache-etcd-{connection.address}"
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
+
+    @property
+    def bytes_held(self) -> int:
+        return self._bytes_read - self._bytes_taken
 
     def send(self, request: Any) -> None:
         self._requests.put(request)
@@ -343,27 +349,21 @@ class _Reader:
         """Say that no more requests follow: the server takes in those sent, and ends the call."""
         self._requests.put(None)
 
-    def take(self, timeout_s: float) -> bytes | None:
-        """The next response, or None if there was none in time. Raises what ended the stream."""
-        with self._changed:
-            if timeout_s > 0:
-                self._changed.wait_for(
-                    lambda: bool(self._responses) or self._end is not None, timeout_s
-                )
-            if self._responses:
-                response = self._responses.popleft()
-                self._bytes -= len(response)
-                self._changed.notify_all()
-                return response
-            if self._end is not None:
-                raise self._end
+    def take(self, timeout_s: float) -> bytes | BtreecacheError | None:
+        """The next response, or what ended the stream, or None if there was neither in time."""
+        try:
+            item = self._responses.get(timeout_s > 0, timeout_s)
+        except Empty:
             return None
+        if isinstance(item, bytes):
+            self._bytes_taken += len(item)
+            self._room.set()
+        return item
 
     def stop(self) -> None:
-        """End the call; responses not yet taken are dropped. Idempotent, from any thread."""
-        with self._changed:
-            self._responses.clear()
-            self._bytes = 0
+        """End the call. Idempotent, from any thread."""
+        self._stopped = True
+        self._room.set()
         self._finish(self._connection.unavailable("this watch was closed"))
         self._call.cancel()
 
@@ -375,7 +375,9 @@ class _Reader:
         cause: BtreecacheError = self._connection.unavailable("the server ended the watch")
         try:
             while self._wait_for_room():
-                self._put(next(self._call))
+                response = next(self._call)
+                self._bytes_read += len(response)
+                self._responses.put(response)
         except StopIteration:
             pass
         except self._connection.rpc_error as error:
@@ -384,22 +386,16 @@ class _Reader:
             self._finish(cause)
 
     def _wait_for_room(self) -> bool:
-        """False when the stream is over."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._bytes < self._bytes_max or self._end is not None)
-            return self._end is None
-
-    def _put(self, response: bytes) -> None:
-        with self._changed:
-            if self._end is None:
-                self._responses.append(response)
-                self._bytes += len(response)
-                self._changed.notify_all()
+        """False when the stream was stopped."""
+        while self.bytes_held >= self._bytes_max and not self._stopped:
+            self._room.clear()
+            # Looked at again after the clear: what is taken from here on sets it.
+            if self.bytes_held >= self._bytes_max and not self._stopped:
+                self._room.wait()
+        return not self._stopped
 
     def _finish(self, cause: BtreecacheError) -> None:
-        with self._changed:
-            self._end = self._end or cause
-            self._changed.notify_all()
+        self._responses.put(cause)
         self.hang_up()  # ends gRPC's thread that waits for requests to send
 
 

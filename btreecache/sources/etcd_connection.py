@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import ipaddress
 import re
+import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -33,6 +34,9 @@ _RETRIABLE = frozenset({"UNAVAILABLE", "INTERNAL", "DEADLINE_EXCEEDED", "CANCELL
 
 #: What gRPC says before the cause when it couldn't connect; the address is in our own text.
 _CONNECT_PREAMBLE = re.compile(r"^failed to connect to all addresses; last error: \w+: \S+: ")
+
+#: How long a call waits for a connection after it failed for want of one.
+RECONNECT_S = 1.0
 
 
 class Endpoint(NamedTuple):
@@ -90,12 +94,33 @@ class Connection:
             call = self._channel.unary_unary(
                 method.path, request_serializer=method.request.SerializeToString
             )
-            raw = call(request, timeout=self.timeout_s)
+            raw = self._call(call, request)
         except self.rpc_error as error:
             raise self.failure(error, revision) from error
         except ValueError:  # what gRPC raises once the channel is closed
             raise self.unavailable("the connection was closed") from None
         return method.response.FromString(raw), len(raw)
+
+    def _call(self, call: Any, request: Any) -> bytes:
+        """Once, and if there is no connection once more, waiting a moment for one.
+
+        Every call here is a read, so twice does no harm. It is needed because grpcio (seen up to
+        1.76) works at a connection only while a call waits: calls that each fail at once, with the
+        error of the last attempt, would never find an etcd that is back.
+        """
+        deadline = time.monotonic() + self.timeout_s
+        try:
+            raw: bytes = call(request, timeout=self.timeout_s)
+        except self.rpc_error as error:
+            wait_s = min(RECONNECT_S, deadline - time.monotonic())
+            if _code(error) != "UNAVAILABLE" or wait_s <= 0:
+                raise
+            try:
+                raw = call(request, timeout=wait_s, wait_for_ready=True)
+            except self.rpc_error as second:
+                # "Deadline exceeded" says less than why the first one failed.
+                raise (error if _code(second) == "DEADLINE_EXCEEDED" else second) from None
+        return raw
 
     def stream(self, method: wire.Method, requests: Iterator[Any]) -> Any:
         """A call of gRPC that streams both ways: an iterator of undecoded responses.
@@ -113,7 +138,7 @@ class Connection:
 
     def failure(self, error: Any, revision: int = 0) -> BtreecacheError:
         """What an error of gRPC means to a caller that asked for `revision`; one line."""
-        code, details = error.code().name, error.details() or ""
+        code, details = _code(error), error.details() or ""
         if code == "OUT_OF_RANGE" and COMPACTED_TEXT in details:
             return Compacted(revision)
         if code == "OUT_OF_RANGE" and _FUTURE_TEXT in details:
@@ -169,6 +194,10 @@ def _open_channel(grpc: Any, endpoint: Endpoint, timeout_s: float) -> Any:
     if endpoint.tls:
         return grpc.secure_channel(target, grpc.ssl_channel_credentials(), options)
     return grpc.insecure_channel(target, options)
+
+
+def _code(error: Any) -> str:
+    return str(error.code().name)
 
 
 def _one_line(text: str) -> str:

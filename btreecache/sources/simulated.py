@@ -7,7 +7,7 @@ simulator belongs to one thread, so a source over it does too.
 
 from __future__ import annotations
 
-import time
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
@@ -16,10 +16,10 @@ from operator import attrgetter
 import etcdsim
 from etcdsim import EtcdError, KeyValue, WatchResponse
 from etcdsim.errors import ErrCompacted, ErrFutureRev
-from etcdsim.simulator import Handle, Stream, Truth
+from etcdsim.simulator import Feed, Stream, Truth
 
 from btreecache.element import Element
-from btreecache.errors import Compacted, FutureRevision, SourceError
+from btreecache.errors import Compacted, FutureRevision, SourceError, Unavailable
 from btreecache.event import Batch, Event, Progress
 from btreecache.source import Listing, RangePage
 
@@ -32,24 +32,29 @@ def _element(kv: KeyValue) -> Element:
 
 
 class SimulatedSource:
-    """A Source over one handle of a simulator. `sleep` passes the time that `receive` waits."""
+    """A Source over one handle of a simulator.
+
+    `sleep` passes the time that `receive` waits, on a virtual clock; without it, it waits in real
+    time, for a test that writes from another thread.
+    """
 
     def __init__(
         self,
-        handle: Handle,
+        handle: Feed | Truth,
         name: str = "simulated",
         *,
         page_keys: int = PAGE_KEYS,
-        sleep: Callable[[float], object] = time.sleep,
+        sleep: Callable[[float], object] | None = None,
     ) -> None:
         self.name = name
         self._handle = handle
         self._page_keys = page_keys
         self._sleep = sleep
+        self._closed = threading.Event()
 
     def list(self, prefix: bytes) -> Listing:
         """As Source.list: the first page fixes the revision of the others."""
-        revision = self._handle.current_revision()
+        revision = self.current_revision()
         return Listing(revision, self._pages(prefix, revision))
 
     def _pages(self, prefix: bytes, revision: int) -> Iterator[Element]:
@@ -62,11 +67,17 @@ class SimulatedSource:
             start = page.elements[-1].key + b"\0"
 
     def watch(self, prefix: bytes, after: int) -> SimulatedStream:
-        key, range_end = etcdsim.prefix_range(prefix)
-        return SimulatedStream(self._handle.watch(key, range_end, after + 1), after, self._sleep)
+        self._check_open()
+        watch = self._handle.watch(*etcdsim.prefix_range(prefix), after + 1)
+        return SimulatedStream(watch, after, self._closed, self._sleep)
 
     def current_revision(self) -> int:
+        self._check_open()
         return self._handle.current_revision()
+
+    def _check_open(self) -> None:
+        if self._closed.is_set():
+            raise Unavailable(f"{self.name} is closed")
 
     def range_at(
         self,
@@ -76,6 +87,7 @@ class SimulatedSource:
         limit: int | None = None,
         keys_only: bool = False,
     ) -> RangePage:
+        self._check_open()
         key, range_end = etcdsim.prefix_range(prefix)
         try:
             found = self._handle.range(
@@ -91,7 +103,7 @@ class SimulatedSource:
         return RangePage([_element(kv) for kv in found.kvs], found.more, found.count, size)
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        self._closed.set()
 
 
 class SimulatedTruth(SimulatedSource):
@@ -122,12 +134,20 @@ class SimulatedTruth(SimulatedSource):
 
 
 class SimulatedStream:
-    """A watch on the simulator. `receive` never blocks for long: nothing comes while it waits."""
+    """A watch on the simulator. Over when its source is closed."""
 
-    def __init__(self, stream: Stream, after: int, sleep: Callable[[float], object]) -> None:
+    def __init__(
+        self,
+        stream: Stream,
+        after: int,
+        source_closed: threading.Event,
+        sleep: Callable[[float], object] | None,
+    ) -> None:
         self._stream = stream
         self._after = after
-        self._sleep = sleep
+        self._source_closed = source_closed
+        self._closed = threading.Event()
+        self._sleep = sleep or self._closed.wait
         self._items: deque[Batch | Progress] = deque()
 
     def receive(self, timeout_s: float) -> Batch | Progress | None:
@@ -138,6 +158,8 @@ class SimulatedStream:
         return self._items.popleft() if self._items else None
 
     def _poll(self) -> bool:
+        if self._closed.is_set() or self._source_closed.is_set():
+            raise Unavailable("the watch is closed")
         response = self._stream.poll()
         if response is None:
             return False
@@ -149,10 +171,13 @@ class SimulatedStream:
         return bool(self._items)
 
     def request_progress(self) -> bool:
+        if self._closed.is_set():
+            return False
         self._stream.request_progress()
         return True
 
     def close(self) -> None:
+        self._closed.set()
         self._stream.close()
 
 

@@ -31,8 +31,8 @@ Abort = tuple[grpc.StatusCode, str]
 class Server:
     """Answers Status with `version` and Range from `keys`; a watch gets `created`, then `script`.
 
-    A script item is a WatchResponse, or a (code, text) to abort with. When the script is over the
-    watch stays open until `released` is set, then it ends; after COMPACTED until the client ends it.
+    A script item is a WatchResponse, or a (code, text) to abort with. After the script the watch
+    stays open until `released` is set, or, where COMPACTED was last, until the client ends it.
     """
 
     def __init__(self) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = ["README.md", "docs/quickstart.md"]
+PAGES = ["README.md", "docs/quickstart.md", "docs/etcdsim.md"]
 BIN = Path(sys.executable).parent
 
 BLOCK = re.compile(r"(?P<needs><!-- needs: \w+ -->\n)?```(?P<kind>\w+)\n(?P<text>.*?)```", re.S)
@@ -95,5 +95,7 @@ def test_links_between_pages_lead_somewhere() -> None:
 
 def test_files_that_pages_name_exist() -> None:
     for page in [ROOT / "README.md", *ROOT.glob("docs/*.md")]:
-        for name in re.findall(r"`((?:tests|btreecache|etcdsim|docs|\.ci)/[\w./-]+)`", page.read_text()):
+        for name in re.findall(
+            r"`((?:tests|btreecache|etcdsim|docs|\.ci)/[\w./-]+)`", page.read_text()
+        ):
             assert (ROOT / name).exists(), f"{page.name}: {name}"
