@@ -1,4 +1,4 @@
-"""Cache: one prefix, one window. Applies batches, answers get / list / watch at any retained revision.
+"""Cache: one prefix, one window. Applies batches, answers get, list, watch at retained revisions.
 
 One writer calls `replace`, `apply`, `progress`, `compact`; it publishes an immutable `State` by one
 assignment. Readers take that `State` once and need no lock, and nothing reachable from it is ever
@@ -16,7 +16,7 @@ from random import Random
 from time import monotonic
 
 from btreecache.element import Element
-from btreecache.errors import Compacted, FeedFault, FutureRevision, NotReady
+from btreecache.errors import FeedFault, FutureRevision, NotReady
 from btreecache.event import Batch, Event, Progress
 from btreecache.feed import check_event, check_order, check_progress
 from btreecache.snapshot import Page, Snapshot

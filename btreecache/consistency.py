@@ -42,7 +42,7 @@ Kind = Literal["missing", "extra", "stale", "changed", "count", "digest"]
 #: Differences kept in full; all are counted.
 DIFFERENCES_MAX = 1_000
 
-#: Keys asked for at a time: a page that no server refuses (kubernetes#138631) of about 1 MB of keys.
+#: Keys asked for at a time: about 1 MB, a page that no server refuses (kubernetes#138631).
 PAGE_KEYS = 10_000
 
 #: Keys of the page that `check_history` compares at every revision.
@@ -57,8 +57,8 @@ TRACED_MAX = 20
 #: How long a round waits for the cache to reach R, or for a source that went away.
 PATIENCE_S = 30.0
 
-#: How often it looks meanwhile, and how long nothing must have come before the contents are compared
-#: although the cache was not told of R. Comparing while events still come would only hold them up.
+#: How often it looks meanwhile, and how long nothing must have come before the contents are
+#: compared although the cache was not told of R: while events come, comparing holds them up.
 POLL_S, QUIET_S = 0.1, 0.5
 
 T = TypeVar("T")
@@ -290,7 +290,9 @@ class Checker:
         self, window: Window, newest: int, revisions: int | Literal["latest", "all"]
     ) -> list[int]:
         """The newest, the oldest and seeded ones between; newest first, it is what matters most."""
-        if revisions == "latest" or revisions == 1:
+        if revisions == "latest":
+            revisions = 1
+        if revisions == 1:
             return [newest]
         retained = {max(revision, window.oldest) for revision in window.revisions()}
         chosen = sorted(revision for revision in retained if revision < newest)

@@ -92,7 +92,7 @@ class FeedFault(BtreecacheError):
     kind      what was seen, a short fixed name (`revision_repeated`, `version_gap`, ...)
     revision  the revision at which it was detected
     key       the key that proves it, or None where the order of revisions does
-    good      the last revision that the fault can't have touched; every snapshot after it is suspect
+    good      the last revision that it can't have touched; every snapshot after it is suspect
     """
 
     def __init__(self, kind: str, revision: int, good: int, key: bytes | None, detail: str) -> None:

@@ -1,4 +1,4 @@
-"""Follower: keeps a cache in step with a source. Lists, watches, applies, resynchronises, backs off.
+"""Follower: keeps a cache in step with a source: list, watch, apply, resynchronise, back off.
 
 It is a machine with one step, so the same code runs as a thread (`start`), in the caller's own loop
 (`step`), or on a simulated clock. What it does after each kind of trouble:

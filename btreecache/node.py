@@ -90,6 +90,7 @@ def spliced(run: tuple[M, ...], i: int, dropped: int, *new: M) -> tuple[M, ...]:
 
 
 def branch(nodes: list[Node[K]], owner: object) -> Node[K]:
+    """A branch over nodes of one height, in order."""
     keys, items = tuple([n.keys[0] for n in nodes]), sum([n.count for n in nodes])
     return Node(nodes[0].height + 1, keys, tuple(nodes), items, owner)
 
@@ -146,6 +147,7 @@ def groups(source: Iterable[M]) -> Iterator[list[M]]:
 
 
 def load_leaves(pairs: Iterable[tuple[K, V]]) -> Iterator[Node[K]]:
+    """Leaves that hold a stream of pairs. ValueError unless the keys strictly increase (I1)."""
     last: tuple[K, ...] = ()
     for group in groups(pairs):
         keys = tuple([key for key, _ in group])
@@ -181,6 +183,7 @@ def whole(node: Node[K], agg: Aggregate[K, V, M]) -> M:
 
 
 def recompute(node: Node[K], agg: Aggregate[K, V, M]) -> M:
+    """The value over all items below `node`, from its entries' values and not from its own."""
     if node.height:
         return reduce(agg.combine, [whole(child, agg) for child in node.entries], agg.zero)
     return reduce(agg.combine, map(agg.measure, node.keys, node.entries), agg.zero)

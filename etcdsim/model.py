@@ -55,6 +55,8 @@ class RangeResult(NamedTuple):
 
 
 class PutResult(NamedTuple):
+    """The revision that the put made, and what the key had before, None if it was not there."""
+
     revision: int
     prev_kv: KeyValue | None
 

@@ -36,18 +36,24 @@ class Compare:
 
 @dataclass(frozen=True, slots=True)
 class Put:
+    """Let `key` have `value`."""
+
     key: bytes
     value: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class DeleteRange:
+    """Delete every key of a range; none is no error."""
+
     key: bytes
     range_end: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
 class Range:
+    """Read a range; sees what the operations before it wrote."""
+
     key: bytes
     range_end: bytes = b""
     revision: int = 0

@@ -1,8 +1,8 @@
 """Every fault, and none, on many seeds: `python -m tests.sim --seeds 0:50`, or `make sim SEEDS=50`.
 
-A run with an injected fault must end `inconsistent`, a clean one `consistent`. One JSON line for each
-run goes to a file outside git, runs that it already holds are not repeated, so a long campaign can be
-stopped and resumed. Exit code 1 when any run in the range ended otherwise.
+A run with an injected fault must end `inconsistent`, a clean one `consistent`. One JSON line for
+each run goes to a file outside git; runs that it already holds are not repeated, so a long campaign
+can be stopped and resumed. Exit code 1 when any run in the range ended otherwise.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def reproduce(run: Run) -> str:
 
 
 def campaign(
-    faults: Iterable[str], seeds: range, objects: int, writes: int, jobs: int, out: Path
+    faults: Iterable[str], seeds: range, objects: int, writes: int, *, jobs: int, out: Path
 ) -> Iterator[Run]:
     """Every run of the range, those that `out` holds already first."""
     wanted = {(fault, seed) for fault in faults for seed in seeds}
@@ -109,7 +109,12 @@ def main(argv: list[str] | None = None) -> int:
     verdicts: Counter[tuple[str, str]] = Counter()
     wrong = 0
     for run in campaign(
-        faults, range(first, last), options.objects, options.writes, options.jobs, options.out
+        faults,
+        range(first, last),
+        options.objects,
+        options.writes,
+        jobs=options.jobs,
+        out=options.out,
     ):
         verdicts[run["fault"], run["verdict"]] += 1
         if not is_expected(run):

@@ -1,4 +1,4 @@
-"""Window: reads between retained revisions, bounds, compaction, and readers that hold an old one."""
+"""Window: reads between revisions, bounds, compaction, and readers that hold an old one."""
 
 from __future__ import annotations
 

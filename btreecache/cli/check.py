@@ -45,7 +45,7 @@ def add_parser(commands: Any) -> None:
     source.add_argument(
         "--sim",
         metavar="PROFILE",
-        help="check against the embedded simulator: kubernetes (default), churn, hot_key, lease_storm",
+        help="check against the simulator: kubernetes (default), churn, hot_key, lease_storm",
     )
     parser.add_argument(
         "--prefix",

@@ -1,4 +1,4 @@
-"""A progress bar on a terminal, nothing elsewhere. Uses rich where it is installed (extra `cli`)."""
+"""A progress bar on a terminal, nothing elsewhere. Uses rich where it is installed: extra `cli`."""
 
 from __future__ import annotations
 

@@ -140,7 +140,8 @@ def _round_line(index: int, outcome: Round, duration_s: float) -> str:
     reason = f" ({outcome.reason})" if outcome.reason else ""
     return (
         f"round {index}: {outcome.verdict}{reason} at revision {outcome.revision}: "
-        f"{outcome.revisions_checked:,} revisions, {outcome.keys_compared:,} keys, {duration_s:.1f} s"
+        f"{outcome.revisions_checked:,} revisions, {outcome.keys_compared:,} keys, "
+        f"{duration_s:.1f} s"
     )
 
 

@@ -14,14 +14,13 @@ from itertools import groupby
 from operator import attrgetter
 
 import etcdsim
-from etcdsim import EtcdError, KeyValue, WatchResponse
-from etcdsim.errors import ErrCompacted, ErrFutureRev
-from etcdsim.simulator import Feed, Stream, Truth
-
 from btreecache.element import Element
 from btreecache.errors import Compacted, FutureRevision, SourceError, Unavailable
 from btreecache.event import Batch, Event, Progress
 from btreecache.source import Listing, RangePage
+from etcdsim import EtcdError, KeyValue, WatchResponse
+from etcdsim.errors import ErrCompacted, ErrFutureRev
+from etcdsim.simulator import Feed, Stream, Truth
 
 #: Keys in a page of a list, as Kubernetes' watch cache asks for them.
 PAGE_KEYS = 10_000

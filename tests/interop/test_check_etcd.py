@@ -1,4 +1,4 @@
-"""The job itself on a real etcd: live writes, a crash, a compaction, odd keys, and a feed that lies."""
+"""The job on a real etcd: live writes, a crash, a compaction, odd keys, and a feed that lies."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def load(writer: Writer, objects: int, value_bytes: int = 200) -> None:
 def write_once(writer: Writer, rng: random.Random, objects: int) -> None:
     """A put, a delete, or a transaction of both on several keys."""
     numbers = rng.sample(range(objects), rng.choice([1, 1, 1, 2, 10, 60]))
-    changes: list[Change] = [
-        key(number) if rng.random() < 0.2 else (key(number), b"%x" % rng.getrandbits(rng.choice([8, 4000])))
-        for number in numbers
-    ]  # fmt: skip
+    changes: list[Change] = []
+    for number in numbers:
+        value = b"%x" % rng.getrandbits(rng.choice([8, 4000]))
+        changes.append(key(number) if rng.random() < 0.2 else (key(number), value))
     writer.txn(changes)
 
 
@@ -100,8 +100,8 @@ def test_live_writes_with_a_crash_in_the_middle(
 ) -> None:
     """The acceptance run: every sampled revision equals the server's own range at it.
 
-    Without the cache's self-checks, as a user runs it: here the server itself is what it is compared
-    with, and on two cores they would leave the follower too little of one.
+    Without the cache's self-checks, as a user runs it: here the server itself is the check, and on
+    two cores they would leave the follower too little of one.
     """
     monkeypatch.setenv("BTREECACHE_VERIFY", "0")
     seconds = LIVE_S

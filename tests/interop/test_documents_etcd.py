@@ -38,7 +38,7 @@ def test_python_blocks(endpoint: str) -> None:
             capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
         assert ended.returncode == 0, ended.stderr
-        assert "200 keys at revision 201\nconsistent\n" == ended.stdout
+        assert ended.stdout == "200 keys at revision 201\nconsistent\n"
 
 
 @pytest.mark.parametrize("command", [line for line in COMMANDS if line not in FOR_EVER])

@@ -183,9 +183,24 @@ def test_the_public_surface() -> None:
     import btreecache
 
     promised = {"Tree", "Store", "Cache", "Snapshot", "Checker", "Follower"}
-    errors = {"BtreecacheError", "BadRequest", "Compacted", "Conflict", "FeedFault", "FutureRevision",
-              "MissingExtra", "NotReady", "SourceError", "Unavailable"}  # fmt: skip
+    errors = {"BtreecacheError", "BadRequest", "Compacted", "Conflict", "FeedFault",
+              "FutureRevision", "MissingExtra", "NotReady", "SourceError", "Unavailable"}  # fmt: skip
     assert promised | errors <= set(btreecache.__all__)
     assert sorted(btreecache.__all__) == btreecache.__all__
     for name in btreecache.__all__:
         assert getattr(btreecache, name).__module__.startswith("btreecache.") or name == "ABSENT"
+
+
+def test_the_wire_loads_no_simulator() -> None:
+    code = "import sys; from etcdsim import wire; print('BTrees' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "False"
+
+
+def test_etcdsim_exports_what_it_says() -> None:
+    import etcdsim
+
+    assert set(etcdsim._HOMES) == set(etcdsim.__all__)
+    assert all(getattr(etcdsim, name) is not None for name in etcdsim.__all__)
+    with pytest.raises(AttributeError):
+        etcdsim.nothing  # noqa: B018

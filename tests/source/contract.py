@@ -391,7 +391,8 @@ class ProgressContract:
         stream = bench.source.watch(b"other", start)
         if not stream.request_progress():
             assert stream.receive(0.3) is None, "a mark that can't be trusted"
-            pytest.skip("this source gives no progress marks")
+            stream.close()
+            return
         current = bench.put(b"a", b"2")
         deadline = time.monotonic() + TIMEOUT_S
         while progress(stream).revision < current:
@@ -402,7 +403,11 @@ class ProgressContract:
         start = bench.source.current_revision()
         stream = bench.source.watch(b"", start)
         if not stream.request_progress():
-            pytest.skip("this source gives no progress marks")
+            bench.put(b"a", b"1")
+            batches(stream, bench.source.current_revision())
+            assert stream.receive(0.3) is None, "a mark that can't be trusted"
+            stream.close()
+            return
         seen: list[Batch] = []
         written: list[int] = []
         mark = start

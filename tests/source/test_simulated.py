@@ -1,4 +1,4 @@
-"""The Source contract on the simulator, through the faulted handle (without faults) and the clean one."""
+"""The Source contract on the simulator, through the feed (without faults) and the truth."""
 
 from __future__ import annotations
 
