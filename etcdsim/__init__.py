@@ -1,10 +1,17 @@
 """etcdsim: a deterministic simulation of etcd, its traffic, and what can go wrong.
 
-    simulator = Simulator("kubernetes", seed=7, objects=1000, faults=[parse_fault("drop=0.001")])
-    simulator.load()
-    stream = simulator.feed.watch(*prefix_range(b"/registry/"), simulator.model.revision + 1)
-    simulator.step()
-    response = stream.poll()
+    >>> from etcdsim import Simulator, parse_fault, prefix_range
+    >>> simulator = Simulator("churn", seed=7, objects=100, faults=[parse_fault("drop=0.001")])
+    >>> simulator.load()
+    >>> stream = simulator.feed.watch(*prefix_range(b"/registry/"), start_revision=0)
+    >>> for _ in range(50):
+    ...     simulator.step()
+    >>> extra_writes = simulator.finish()
+    >>> responses = list(iter(stream.poll, None))
+    >>> responses[-1].progress, responses[-1].header_revision == simulator.model.revision
+    (True, True)
+    >>> simulator.injected
+    {'drop': 1}
 
 It stands alone: it is the truth that caches are checked against, so it shares no code with them.
 Names are loaded when they are first used: whoever only needs `etcdsim.wire` loads no simulator.

@@ -7,6 +7,7 @@ With `--sim` the whole run happens in this process and every retained revision i
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import threading
 import time
@@ -145,6 +146,8 @@ def _rounds(
 
 
 def _run_etcd(options: argparse.Namespace, stopping: threading.Event) -> report.Report:
+    # gRPC's core writes its own lines to stderr on a refused TLS handshake; ours says it in one.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from btreecache.sources.etcd import EtcdSource
 
     for flag in ("objects", "writes", "fault"):

@@ -184,7 +184,7 @@ def test_the_public_surface() -> None:
 
     promised = {"Tree", "Store", "Cache", "Snapshot", "Checker", "Follower"}
     errors = {"BtreecacheError", "BadRequest", "Compacted", "Conflict", "FeedFault",
-              "FutureRevision", "MissingExtra", "NotReady", "SourceError", "Unavailable"}  # fmt: skip
+              "FutureRevision", "NotReady", "SourceError", "Unavailable"}  # fmt: skip
     assert promised | errors <= set(btreecache.__all__)
     assert sorted(btreecache.__all__) == btreecache.__all__
     for name in btreecache.__all__:
