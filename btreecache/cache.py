@@ -99,7 +99,7 @@ class Cache:
         self._state = State(None, None, 0, now())
         self._changed = threading.Condition()
         self._closed = False
-        self._suspect: Window | None = None
+        self._suspect: Snapshot | None = None
         self._faults: list[FeedFault] = []
         self._fault_count = 0
         self._batches = self._events = self._replacements = 0
@@ -146,8 +146,8 @@ class Cache:
         return list(self._faults)
 
     @property
-    def suspect_window(self) -> Window | None:
-        """The window that the last feed fault spoiled: never served, kept for a checker to look."""
+    def suspect(self) -> Snapshot | None:
+        """The newest state that the last feed fault spoiled: never served, kept for a checker."""
         return self._suspect
 
     def stats(self) -> Stats:
@@ -342,7 +342,8 @@ class Cache:
         if len(self._faults) < FAULTS_MAX:
             self._faults.append(fault)
         state = self._state
-        self._suspect = state.window
+        if state.window:
+            self._suspect = Snapshot(state.window.last_revision, state.window.newest)
         good = fault.good if state.suspect_after is None else min(fault.good, state.suspect_after)
         self._publish(replace(state, suspect_after=good))
         return fault

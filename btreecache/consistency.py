@@ -185,6 +185,7 @@ class Checker:
         self._now, self._sleep = now, sleep
         self._rng = rng or Random(0)
         self._faults_seen = 0
+        self._suspect_seen: Snapshot | None = None
         self._digest = kept_digest(mode, REMEMBERED_MAX)
 
     def check(self, revisions: int | Literal["latest", "all"] = "latest") -> Round:
@@ -385,11 +386,11 @@ class Checker:
             outcome.add(Difference(snapshot.revision, b"", "count"))
 
     def _compare_suspects(self, outcome: Round) -> None:
-        """The newest snapshot that a feed fault spoiled: what it would have served wrongly."""
-        window = self._cache.suspect_window
-        if window is not None:
-            revision = window.last_revision
-            self._compare_at(Snapshot(revision, window.newest), outcome)
+        """The newest snapshot that a feed fault spoiled, once: what it would have served wrongly."""
+        suspect = self._cache.suspect
+        if suspect is not None and suspect is not self._suspect_seen:
+            self._suspect_seen = suspect
+            self._compare_at(suspect, outcome)
 
     def judge(self, outcome: Round) -> Round:
         """Give the verdict on what was compared so far, feed faults since the last one included."""

@@ -152,7 +152,8 @@ class TestFeedFaults:
                 assert content(cache, revision) == (
                     before if revision >= 12 else content(cache, 10)
                 )
-        assert cache.suspect_window is not None
+        assert cache.suspect is not None
+        assert cache.suspect.revision == 12
         cache.replace(30, [element(b"a", b"new", 30)])
         assert cache.ready
         assert content(cache) == {b"a": b"new"}

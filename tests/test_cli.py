@@ -7,9 +7,12 @@ import json
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +176,40 @@ def test_a_missing_extra_is_named(
     assert code == 3
     assert "pip install 'btreecache[etcd]'" in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("answer", [None, b"", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
+@pytest.mark.parametrize("scheme", ["", "https://"])
+def test_an_endpoint_that_is_no_etcd_exits_3_within_seconds(
+    capsys: pytest.CaptureFixture[str], scheme: str, answer: bytes | None
+) -> None:
+    """Nobody listens; somebody listens and says nothing; somebody speaks something else."""
+    server = socket.create_server(("127.0.0.1", 0))
+    port = server.getsockname()[1]
+    held: list[socket.socket] = []
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                held.append(server.accept()[0])
+                held[-1].sendall(answer or b"")
+
+    serving = threading.Thread(target=serve)
+    if answer is None:
+        server.close()
+    else:
+        serving.start()
+    started = time.monotonic()
+    code, out, err = run(capsys, "check", "--etcd", f"{scheme}127.0.0.1:{port}")
+    assert time.monotonic() - started < 6
+    if answer is not None:
+        server.shutdown(socket.SHUT_RDWR)
+        serving.join()
+    for one in [server, *held]:
+        one.close()
+    assert (code, out) == (3, "")
+    assert err.count("\n") == 1
+    assert f"127.0.0.1:{port}" in err
 
 
 @pytest.mark.parametrize(

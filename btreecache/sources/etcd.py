@@ -22,6 +22,7 @@ from typing import Any
 from btreecache.element import Element
 from btreecache.errors import BtreecacheError, Compacted, SourceError
 from btreecache.event import Batch, Event, Progress
+from btreecache.snapshot import prefix_end
 from btreecache.source import Listing, RangePage
 from btreecache.sources.etcd_connection import COMPACTED_TEXT, Connection, parse_endpoint
 from etcdsim import wire
@@ -33,14 +34,9 @@ log = logging.getLogger(__name__)
 FIRST_PAGE_KEYS = 64
 
 
-def prefix_end(prefix: bytes) -> bytes:
-    """The `range_end` that makes a range of all keys with `prefix`.
-
-    The prefix up to its last byte that is not 0xff, that byte incremented. Where there is none, and
-    for b"", it is b"\\0", which etcd reads as "to the last key".
-    """
-    head = prefix.rstrip(b"\xff")
-    return head[:-1] + bytes([head[-1] + 1]) if head else b"\0"
+def range_end(prefix: bytes) -> bytes:
+    """The end of the range of all keys with `prefix`; b"\\0" is etcd's "to the last key"."""
+    return prefix_end(prefix) or b"\0"
 
 
 def marks_are_safe(version: str) -> bool:
@@ -131,7 +127,7 @@ class EtcdSource:
         marks = marks_are_safe(self._version or "")
         create = wire.WatchCreateRequest(
             key=prefix or b"\0",
-            range_end=prefix_end(prefix),
+            range_end=range_end(prefix),
             start_revision=after + 1,
             progress_notify=marks,
             prev_kv=self._prev_kv,
@@ -401,7 +397,7 @@ class _Reader:
 
 def _range(prefix: bytes, **fields: Any) -> Any:
     """A RangeRequest for every key with the prefix."""
-    return wire.RangeRequest(key=prefix or b"\0", range_end=prefix_end(prefix), **fields)
+    return wire.RangeRequest(key=prefix or b"\0", range_end=range_end(prefix), **fields)
 
 
 def _element(kv: Any) -> Element:

@@ -19,7 +19,7 @@ import pytest
 from btreecache.element import Element
 from btreecache.errors import BadRequest, Compacted, MissingExtra, SourceError, Unavailable
 from btreecache.event import Batch, Event, Progress
-from btreecache.sources.etcd import EtcdSource, EtcdStream, marks_are_safe, prefix_end
+from btreecache.sources.etcd import EtcdSource, EtcdStream, marks_are_safe, range_end
 from btreecache.sources.etcd_connection import parse_endpoint
 from etcdsim import wire
 
@@ -392,8 +392,8 @@ def test_malformed_endpoints(text: str) -> None:
         (b"a\xfe\xff\xff", b"a\xff"), (b"\xff", b"\0"), (b"\xff\xff", b"\0"),
     ],
 )  # fmt: skip
-def test_prefix_end(prefix: bytes, end: bytes) -> None:
-    assert prefix_end(prefix) == end
+def test_range_end(prefix: bytes, end: bytes) -> None:
+    assert range_end(prefix) == end
 
 
 def test_without_grpcio(monkeypatch: pytest.MonkeyPatch) -> None:
