@@ -386,7 +386,7 @@ class Checker:
             outcome.add(Difference(snapshot.revision, b"", "count"))
 
     def _compare_suspects(self, outcome: Round) -> None:
-        """The newest snapshot that a feed fault spoiled, once: what it would have served wrongly."""
+        """The newest state that a feed fault spoiled, once: what would have been served wrongly."""
         suspect = self._cache.suspect
         if suspect is not None and suspect is not self._suspect_seen:
             self._suspect_seen = suspect

@@ -15,9 +15,11 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
+from btreecache import FeedFault
 from btreecache.cli import main, report
 from btreecache.cli.arguments import duration_s
 from btreecache.consistency import Difference, Round
@@ -233,6 +235,30 @@ def test_the_verdict_over_rounds(verdicts: list[str], verdict: str, code: int) -
     found.rounds = [(Round(verdict=one), 0.1) for one in verdicts]  # type: ignore[arg-type]
     assert (found.verdict, found.exit_code) == (verdict, code)
     assert report.as_text(found).endswith(verdict)
+
+
+def test_junit_has_a_case_a_round_with_failures_and_errors() -> None:
+    bad = Round(verdict="inconsistent", revision=7)
+    bad.add(Difference(7, b"a\x00\x1b<&>\xff", "stale"))
+    bad.feed_faults.append(FeedFault("version_gap", 7, 3, b"k", "key b'k': lost\x01 events"))
+    bad.feed_faults_total = 1
+    rounds = [Round(verdict="consistent"), bad, Round(verdict="unknown", reason="away \x08 <")]
+    found = report.Report("a source", 0, [(one, 0.5) for one in rounds])
+    suite = ElementTree.fromstring(report.as_junit(found))
+    assert {name: suite.get(name) for name in ("tests", "failures", "errors")} == {
+        "tests": "3", "failures": "1", "errors": "1",
+    }  # fmt: skip
+    cases = suite.findall("testcase")
+    assert [[part.tag for part in case] for case in cases] == [[], ["failure"], ["error"]]
+    text = cases[1][0].text or ""
+    assert "stale at revision 7" in text
+    assert "version_gap at revision 7" in text
+
+
+def test_junit_from_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, *SMALL, "--fault", "duplicate=0.01", "--output", "junit")
+    assert code == 1
+    assert ElementTree.fromstring(out).get("failures") == "1"
 
 
 def test_keys_that_are_not_text_are_base64() -> None:

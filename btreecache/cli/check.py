@@ -81,7 +81,7 @@ def add_parser(commands: Any) -> None:
         metavar="NAME=RATE",
         help="--sim: inject a fault with this probability: drop, duplicate, reorder, split",
     )
-    parser.add_argument("--output", choices=["text", "json"], default="text")
+    parser.add_argument("--output", choices=[*report.FORMATS], default="text")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
 
 
@@ -108,7 +108,7 @@ def run(options: argparse.Namespace) -> int:
     with _until_signal() as stopping:
         outcome = _run_etcd(options, stopping) if options.etcd else _run_sim(options, stopping)
     outcome.duration_s = time.monotonic() - started
-    print(report.as_json(outcome) if options.output == "json" else report.as_text(outcome))
+    print(report.FORMATS[options.output](outcome))
     return outcome.exit_code
 
 

@@ -1,12 +1,13 @@
-"""What a check found: as one JSON object, or as text for a person."""
+"""What a check found: as one JSON object, as JUnit XML, or as text for a person."""
 
 from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from xml.etree import ElementTree
 
 from btreecache.consistency import DIFFERENCES_MAX, Difference, Round, Verdict
 from btreecache.errors import FeedFault
@@ -112,6 +113,44 @@ def _feed_fault(fault: FeedFault) -> dict[str, Any]:
     }
 
 
+def as_junit(report: Report) -> str:
+    """The report as JUnit XML: a test case a round, a failure if inconsistent, an error if unknown.
+
+    What XML can't hold, control characters in a key or a reason, is written as in Python.
+    """
+    verdicts = [outcome.verdict for outcome, _ in report.rounds]
+    suite = ElementTree.Element(
+        "testsuite",
+        name="btreecache check",
+        tests=str(len(verdicts)),
+        failures=str(verdicts.count("inconsistent")),
+        errors=str(verdicts.count("unknown")),
+        time=f"{report.duration_s:.3f}",
+    )
+    for index, (outcome, duration_s) in enumerate(report.rounds, 1):
+        case = ElementTree.SubElement(
+            suite,
+            "testcase",
+            classname=report.source,
+            name=f"round {index} at revision {outcome.revision}",
+            time=f"{duration_s:.3f}",
+        )
+        if outcome.verdict == "inconsistent":
+            found = [*map(str, outcome.feed_faults), *map(_difference_line, outcome.differences)]
+            summary = (
+                f"{outcome.differences_total} differences, {outcome.feed_faults_total} feed faults"
+            )
+            failure = ElementTree.SubElement(case, "failure", message=summary)
+            failure.text = _printable("\n".join(found))
+        elif outcome.verdict == "unknown":
+            ElementTree.SubElement(case, "error", message=_printable(outcome.reason))
+    return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True)
+
+
+def _printable(text: str) -> str:
+    return "".join(one if one.isprintable() or one == "\n" else ascii(one)[1:-1] for one in text)
+
+
 def as_text(report: Report) -> str:
     """The report for a person: a line a round, what was found, a table, the verdict last."""
     lines = [_round_line(index, *entry) for index, entry in enumerate(report.rounds, 1)]
@@ -160,3 +199,11 @@ def table(rows: Sequence[tuple[str, str]]) -> list[str]:
     """Two columns, the first padded."""
     width = max(len(name) for name, _ in rows)
     return [f"{name:<{width}}  {value}" for name, value in rows]
+
+
+#: How `--output` names them.
+FORMATS: Mapping[str, Callable[[Report], str]] = {
+    "text": as_text,
+    "json": as_json,
+    "junit": as_junit,
+}
