@@ -145,6 +145,13 @@ etcdserverpb.WatchResponse
     fragment 7 bool
     events 11 *mvccpb.Event
 
+etcdserverpb.AuthenticateRequest
+    name 1 string
+    password 2 string
+etcdserverpb.AuthenticateResponse
+    header 1 ResponseHeader
+    token 2 string
+
 etcdserverpb.StatusRequest
 etcdserverpb.StatusResponse
     header 1 ResponseHeader
@@ -275,6 +282,8 @@ WatchCancelRequest = _message("etcdserverpb.WatchCancelRequest")
 WatchProgressRequest = _message("etcdserverpb.WatchProgressRequest")
 WatchRequest = _message("etcdserverpb.WatchRequest")
 WatchResponse = _message("etcdserverpb.WatchResponse")
+AuthenticateRequest = _message("etcdserverpb.AuthenticateRequest")
+AuthenticateResponse = _message("etcdserverpb.AuthenticateResponse")
 StatusRequest = _message("etcdserverpb.StatusRequest")
 StatusResponse = _message("etcdserverpb.StatusResponse")
 
@@ -294,4 +303,5 @@ DELETE_RANGE = Method("/etcdserverpb.KV/DeleteRange", DeleteRangeRequest, Delete
 TXN = Method("/etcdserverpb.KV/Txn", TxnRequest, TxnResponse)
 COMPACT = Method("/etcdserverpb.KV/Compact", CompactionRequest, CompactionResponse)
 WATCH = Method("/etcdserverpb.Watch/Watch", WatchRequest, WatchResponse, stream=True)
+AUTHENTICATE = Method("/etcdserverpb.Auth/Authenticate", AuthenticateRequest, AuthenticateResponse)
 STATUS = Method("/etcdserverpb.Maintenance/Status", StatusRequest, StatusResponse)

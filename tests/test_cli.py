@@ -145,6 +145,15 @@ def test_text_ends_with_the_verdict(capsys: pytest.CaptureFixture[str]) -> None:
         ["check", "--etcd", "ftp://127.0.0.1:2379"],
         ["check", "--etcd", "127.0.0.1:2379", "--objects", "5"],
         ["check", "--etcd", "127.0.0.1:2379", "--fault", "drop=0.1"],
+        ["check", "--etcd", "127.0.0.1:2379,"],
+        ["check", "--etcd", "127.0.0.1:2379", "--user", "root"],
+        ["check", "--etcd", "127.0.0.1:2379", "--user", ":secret"],
+        ["check", "--etcd", "127.0.0.1:2379", "--cacert", "/nonexistent"],
+        ["check", "--etcd", "127.0.0.1:2379", "--cert", __file__],
+        ["check", "--etcd", "127.0.0.1:2379", "--key", __file__],
+        ["check", "--etcd", "http://127.0.0.1:2379", "--cacert", __file__],
+        ["check", "--sim", "churn", "--user", "root:secret"],
+        ["check", "--cacert", __file__],
     ],
 )
 def test_usage_errors_are_one_line_and_exit_2(

@@ -13,8 +13,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from btreecache.cache import Cache
 from btreecache.cli import arguments, report
@@ -24,8 +25,14 @@ from btreecache.errors import BadRequest
 from btreecache.follow import Follower
 from btreecache.window import Bounds
 
+if TYPE_CHECKING:
+    from btreecache.sources.etcd_connection import Access
+
 #: Revisions that a simulated run retains: the whole run, up to here.
 SIMULATED_REVISIONS_MAX = 50_000
+
+#: Keeps a password off the command line, where others can read it.
+PASSWORD_VARIABLE = "BTREECACHE_ETCD_PASSWORD"
 
 #: Between two rounds, where only --for was given.
 INTERVAL_S = 10.0
@@ -42,12 +49,17 @@ def add_parser(commands: Any) -> None:
     )
     parser.set_defaults(run=run)
     source = parser.add_mutually_exclusive_group()
-    source.add_argument("--etcd", metavar="HOST:PORT", help="check against this etcd")
+    source.add_argument(
+        "--etcd",
+        metavar="HOST:PORT[,..]",
+        help="check against this etcd; several endpoints are members of one cluster",
+    )
     source.add_argument(
         "--sim",
         metavar="PROFILE",
         help="check against the simulator: kubernetes (default), churn, hot_key, lease_storm",
     )
+    _add_access(parser)
     parser.add_argument(
         "--prefix",
         type=arguments.key_bytes,
@@ -83,6 +95,39 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--output", choices=[*report.FORMATS], default="text")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
+
+
+def _add_access(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--cacert", metavar="FILE", help="--etcd: trust this PEM; implies TLS")
+    parser.add_argument("--cert", metavar="FILE", help="--etcd: our certificate; implies TLS")
+    parser.add_argument("--key", metavar="FILE", help="--etcd: its key")
+    parser.add_argument(
+        "--user",
+        metavar="NAME[:PASSWORD]",
+        help=f"--etcd: log in; without a password the one in ${PASSWORD_VARIABLE}",
+    )
+
+
+def _access(options: argparse.Namespace) -> Access:
+    """Read what --cacert, --cert, --key and --user name. Raises BadRequest."""
+    from btreecache.sources.etcd_connection import Access
+
+    pems: dict[str, bytes | None] = {}
+    for flag in ("cacert", "cert", "key"):
+        path = getattr(options, flag)
+        try:
+            pems[flag] = Path(path).read_bytes() if path is not None else None
+        except OSError as error:
+            raise BadRequest(f"--{flag} {path}: {error.strerror}") from None
+    user = None
+    if options.user is not None:
+        name, colon, password = options.user.partition(":")
+        if not colon:
+            password = os.environ.get(PASSWORD_VARIABLE, "")
+        if not name or not password:
+            raise BadRequest(f"--user needs NAME:PASSWORD, or NAME and ${PASSWORD_VARIABLE}")
+        user = name, password
+    return Access(pems["cacert"], pems["cert"], pems["key"], user)
 
 
 def _add_when(parser: argparse.ArgumentParser) -> None:
@@ -154,7 +199,8 @@ def _run_etcd(options: argparse.Namespace, stopping: threading.Event) -> report.
         if getattr(options, flag):
             raise BadRequest(f"--{flag} needs --sim")
     # The truth has a connection of its own: what it says never came through the follower's.
-    source, truth = EtcdSource(options.etcd), EtcdSource(options.etcd)
+    access = _access(options)
+    source, truth = (EtcdSource(options.etcd, access=access) for _ in range(2))
     try:
         truth.current_revision()
         cache = Cache(options.prefix)
@@ -186,6 +232,9 @@ def _run_etcd(options: argparse.Namespace, stopping: threading.Event) -> report.
 def _run_sim(options: argparse.Namespace, stopping: threading.Event) -> report.Report:
     from btreecache.cli.simulation import Simulation
 
+    for flag in ("cacert", "cert", "key", "user"):
+        if getattr(options, flag) is not None:
+            raise BadRequest(f"--{flag} needs --etcd")
     try:
         simulation = Simulation(
             profile=options.sim or "kubernetes",

@@ -20,11 +20,16 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from btreecache.element import Element
-from btreecache.errors import BtreecacheError, Compacted, SourceError
+from btreecache.errors import BtreecacheError, Compacted, SourceError, Unavailable
 from btreecache.event import Batch, Event, Progress
 from btreecache.snapshot import prefix_end
 from btreecache.source import Listing, RangePage
-from btreecache.sources.etcd_connection import COMPACTED_TEXT, Connection, parse_endpoint
+from btreecache.sources.etcd_connection import (
+    COMPACTED_TEXT,
+    Access,
+    Connection,
+    parse_endpoints,
+)
 from etcdsim import wire
 
 log = logging.getLogger(__name__)
@@ -53,8 +58,11 @@ def marks_are_safe(version: str) -> bool:
 
 
 class EtcdSource:
-    """One etcd endpoint. Connects with the first call; thread-safe, each stream for one thread.
+    """An etcd. Connects with the first call; thread-safe, each stream for one thread.
 
+    endpoints     HOST:PORT, or several members of one cluster separated by commas: the one in use
+                  is left for the next when it is Unavailable
+    access        certificates and a user, for an etcd that isn't open to everybody
     timeout_s     a call that has no answer by then is Unavailable
     page_keys     most keys in a page of a list. Every page costs etcd a walk over the index of all
                   the keys still to come (they are counted), so large pages are cheaper; 10,000 is
@@ -69,8 +77,9 @@ class EtcdSource:
 
     def __init__(
         self,
-        endpoint: str,
+        endpoints: str,
         *,
+        access: Access | None = None,
         timeout_s: float = 5.0,
         page_keys: int = 10_000,
         page_bytes: int = 4 << 20,
@@ -81,27 +90,32 @@ class EtcdSource:
         assert page_keys > 0
         assert page_bytes > 0
         assert buffer_bytes > 0
-        self._connection = Connection(parse_endpoint(endpoint), timeout_s)
+        access = access or Access()
+        self._connections = [
+            Connection(endpoint, timeout_s, access)
+            for endpoint in parse_endpoints(endpoints, access.tls)
+        ]
+        self._at = 0  # the connection in use
         self._page_keys = page_keys
         self._page_bytes = page_bytes
         self._prev_kv = prev_kv
         self._buffer_bytes = buffer_bytes
         self._version: str | None = None  # None before the first answer, "" if it won't say
         self._streams: weakref.WeakSet[EtcdStream] = weakref.WeakSet()
-        self._lock = threading.Lock()  # guards _streams and _closed
+        self._lock = threading.Lock()  # guards _streams, _closed and _at
         self._closed = False
 
     @property
     def name(self) -> str:
         """`etcd 3.5.30 at 127.0.0.1:2379`; without the version before the first call."""
         version = f" {self._version}" if self._version else ""
-        return f"etcd{version} at {self._connection.address}"
+        return f"etcd{version} at {','.join(one.address for one in self._connections)}"
 
     def list(self, prefix: bytes) -> Listing:
         """See Source. The first page is fetched here, the others as the elements are consumed."""
         self._greet()
         limit = min(FIRST_PAGE_KEYS, self._page_keys)
-        page, size = self._connection.ask(wire.RANGE, _range(prefix, limit=limit))
+        page, size = self._ask(wire.RANGE, _range(prefix, limit=limit))
         revision = page.header.revision
         return Listing(revision, self._pages(prefix, revision, page, size, limit))
 
@@ -117,7 +131,7 @@ class EtcdSource:
             limit = max(1, min(wanted, 4 * limit, self._page_keys))
             request = _range(prefix, limit=limit, revision=revision)
             request.key = page.kvs[-1].key + b"\0"
-            page, size = self._connection.ask(wire.RANGE, request, revision)
+            page, size = self._ask(wire.RANGE, request, revision)
 
     def watch(self, prefix: bytes, after: int) -> EtcdStream:
         """See Source. Returns when etcd has answered that it watches, or raises Unavailable."""
@@ -134,7 +148,11 @@ class EtcdSource:
             fragment=True,
         )
         stream = EtcdStream(
-            self._connection, create, after=after, marks=marks, buffer_bytes=self._buffer_bytes
+            self._connections[self._at],
+            create,
+            after=after,
+            marks=marks,
+            buffer_bytes=self._buffer_bytes,
         )
         with self._lock:
             self._streams.add(stream)
@@ -151,7 +169,9 @@ class EtcdSource:
     def current_revision(self) -> int:
         """See Source."""
         self._greet()
-        return self._connection.current_revision()
+        # A linearizable read that counts one key: only its header matters.
+        answer, _ = self._ask(wire.RANGE, wire.RangeRequest(key=b"\0", count_only=True))
+        return int(answer.header.revision)
 
     def range_at(
         self,
@@ -168,7 +188,7 @@ class EtcdSource:
         request = _range(prefix, limit=limit or 0, revision=revision, keys_only=keys_only)
         if start is not None:
             request.key = max(start, request.key)
-        answer, size = self._connection.ask(wire.RANGE, request, revision)
+        answer, size = self._ask(wire.RANGE, request, revision)
         elements = [_element(kv) for kv in answer.kvs]
         return RangePage(elements, answer.more, answer.count, size)
 
@@ -179,14 +199,29 @@ class EtcdSource:
             streams = tuple(self._streams)
         for stream in streams:
             stream.close()
-        self._connection.close()
+        for connection in self._connections:
+            connection.close()
+
+    def _ask(self, method: wire.Method, request: Any, revision: int = 0) -> tuple[Any, int]:
+        """Connection.ask of the endpoint in use; if that is away, of the others in turn."""
+        for left in range(len(self._connections) - 1, -1, -1):
+            at = self._at
+            try:
+                return self._connections[at].ask(method, request, revision)
+            except Unavailable:
+                with self._lock:
+                    if self._at == at:  # else somebody has moved on already
+                        self._at = (at + 1) % len(self._connections)
+                if not left:
+                    raise
+        raise AssertionError("no endpoints")
 
     def _greet(self, again: bool = False) -> None:
         """Learn the server's version: marks are trusted by it, reports show it."""
         if self._version is not None and not again:
             return
         try:
-            answer, _ = self._connection.ask(wire.STATUS, wire.StatusRequest())
+            answer, _ = self._ask(wire.STATUS, wire.StatusRequest())
         except SourceError as error:
             # A look-alike without Status, or a user who may not ask: it can still be followed.
             log.debug("version=unknown error=%r", str(error))

@@ -10,6 +10,7 @@ import ipaddress
 import re
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from btreecache.errors import (
@@ -31,6 +32,9 @@ _TOO_MANY_REQUESTS_TEXT = "etcdserver: too many requests"
 #: client/v3 `isHaltErr`); the others are what gRPC itself reports for a deadline, for a call that
 #: was ended under way, and for a connection that broke in a way it has no name for.
 _RETRIABLE = frozenset({"UNAVAILABLE", "INTERNAL", "DEADLINE_EXCEEDED", "CANCELLED", "UNKNOWN"})
+
+#: What etcd says of a token that it has forgotten, or that is older than a change of its users.
+_TOKEN_TEXT = re.compile(r"invalid auth token|revision of auth store is old")
 
 #: What gRPC says before the cause when it couldn't connect; the address is in our own text.
 _CONNECT_PREAMBLE = re.compile(r"^failed to connect to all addresses; last error: \w+: \S+: ")
@@ -70,20 +74,62 @@ def parse_endpoint(text: str) -> Endpoint:
     return Endpoint(ipv6 or host, int(port), scheme == "https://")
 
 
+def parse_endpoints(text: str, tls: bool) -> list[Endpoint]:
+    """Endpoints separated by commas. With `tls` those without a scheme mean TLS. Raises BadRequest.
+
+    Certificates given for an endpoint that is to be spoken to in plain text are a mistake.
+    """
+    endpoints = []
+    for one in text.split(","):
+        endpoint = parse_endpoint(one)
+        if tls and one.startswith("http://"):
+            raise BadRequest(f"endpoint {one!r}: http:// does not go with certificates")
+        endpoints.append(endpoint._replace(tls=endpoint.tls or tls))
+    return endpoints
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What it takes to reach an etcd that is not open to everybody.
+
+    cacert       PEM: whom to trust instead of the roots that grpcio brings; implies TLS
+    cert, key    PEM: who we are, for servers that ask; both or neither; implies TLS
+    user         name and password, for servers with auth enabled
+    """
+
+    cacert: bytes | None = None
+    cert: bytes | None = None
+    key: bytes | None = field(default=None, repr=False)
+    user: tuple[str, str] | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if (self.cert is None) != (self.key is None):
+            raise BadRequest("a certificate and its key go together")
+
+    @property
+    def tls(self) -> bool:
+        return self.cacert is not None or self.cert is not None
+
+
 class Connection:
     """Connects with the first call, and again by itself. Thread-safe.
+
+    With a user, logs in with the first call and with each stream, and again when the server has
+    forgotten the token (simple tokens live five minutes).
 
     Answers are handed out undecoded where that saves a thread the work of another.
     Raises MissingExtra without grpcio.
     """
 
-    def __init__(self, endpoint: Endpoint, timeout_s: float) -> None:
+    def __init__(self, endpoint: Endpoint, timeout_s: float, access: Access) -> None:
         grpc = _load_grpc()
         self.address = endpoint.address
         self.timeout_s = timeout_s
         #: What gRPC raises when a call fails; `failure` says what it means.
         self.rpc_error: type[Exception] = grpc.RpcError
-        self._channel = _open_channel(grpc, endpoint, timeout_s)
+        self._channel = _open_channel(grpc, endpoint, timeout_s, access)
+        self._user = access.user
+        self._token: str | None = None
 
     def ask(self, method: wire.Method, request: Any, revision: int = 0) -> tuple[Any, int]:
         """The answer to a unary call and its size as sent, in bytes.
@@ -91,32 +137,50 @@ class Connection:
         Raises Compacted and FutureRevision about `revision`, Unavailable, SourceError.
         """
         try:
-            call = self._channel.unary_unary(
-                method.path, request_serializer=method.request.SerializeToString
-            )
-            raw = self._call(call, request)
+            try:
+                raw = self._call(method, request, self._metadata())
+            except self.rpc_error as error:
+                if self._user is None or not _TOKEN_TEXT.search(str(_details(error))):
+                    raise
+                self._token = None
+                raw = self._call(method, request, self._metadata())
         except self.rpc_error as error:
             raise self.failure(error, revision) from error
         except ValueError:  # what gRPC raises once the channel is closed
             raise self.unavailable("the connection was closed") from None
         return method.response.FromString(raw), len(raw)
 
-    def _call(self, call: Any, request: Any) -> bytes:
+    def _metadata(self) -> tuple[tuple[str, str], ...]:
+        """The token of the user, fetched if there is none. Two threads may both fetch one."""
+        if self._user is None:
+            return ()
+        token = self._token
+        if token is None:
+            name, password = self._user
+            request = wire.AuthenticateRequest(name=name, password=password)
+            raw = self._call(wire.AUTHENTICATE, request, ())
+            token = self._token = str(wire.AuthenticateResponse.FromString(raw).token)
+        return (("token", token),)
+
+    def _call(self, method: wire.Method, request: Any, metadata: Any) -> bytes:
         """Once, and if there is no connection once more, waiting a moment for one.
 
         Every call here is a read, so twice does no harm. It is needed because grpcio (seen up to
         1.76) works at a connection only while a call waits: calls that each fail at once, with the
         error of the last attempt, would never find an etcd that is back.
         """
+        call = self._channel.unary_unary(
+            method.path, request_serializer=method.request.SerializeToString
+        )
         deadline = time.monotonic() + self.timeout_s
         try:
-            raw: bytes = call(request, timeout=self.timeout_s)
+            raw: bytes = call(request, timeout=self.timeout_s, metadata=metadata)
         except self.rpc_error as error:
             wait_s = min(RECONNECT_S, deadline - time.monotonic())
             if _code(error) != "UNAVAILABLE" or wait_s <= 0:
                 raise
             try:
-                raw = call(request, timeout=wait_s, wait_for_ready=True)
+                raw = call(request, timeout=wait_s, metadata=metadata, wait_for_ready=True)
             except self.rpc_error as second:
                 # "Deadline exceeded" says less than why the first one failed.
                 raise (error if _code(second) == "DEADLINE_EXCEEDED" else second) from None
@@ -128,17 +192,20 @@ class Connection:
         gRPC consumes `requests` on a thread that lives until that iterator ends.
         """
         try:
+            self._token = None  # a stream can't log in again: it begins with a fresh token
             call = self._channel.stream_stream(
                 method.path, request_serializer=method.request.SerializeToString
             )
             # hasleader: a member cut off from the cluster ends a watch instead of going quiet.
-            return call(requests, metadata=(("hasleader", "true"),))
+            return call(requests, metadata=(("hasleader", "true"), *self._metadata()))
+        except self.rpc_error as error:
+            raise self.failure(error) from error
         except ValueError:
             raise self.unavailable("the connection was closed") from None
 
     def failure(self, error: Any, revision: int = 0) -> BtreecacheError:
         """What an error of gRPC means to a caller that asked for `revision`; one line."""
-        code, details = _code(error), error.details() or ""
+        code, details = _code(error), _details(error)
         if code == "OUT_OF_RANGE" and COMPACTED_TEXT in details:
             return Compacted(revision)
         if code == "OUT_OF_RANGE" and _FUTURE_TEXT in details:
@@ -171,7 +238,7 @@ def _load_grpc() -> Any:
         raise MissingExtra("etcd", "grpcio") from error
 
 
-def _open_channel(grpc: Any, endpoint: Endpoint, timeout_s: float) -> Any:
+def _open_channel(grpc: Any, endpoint: Endpoint, timeout_s: float, access: Access) -> Any:
     options = (
         ("grpc.max_receive_message_length", -1),  # 4 MiB by default; etcd's answers have no limit
         ("grpc.max_send_message_length", -1),
@@ -192,12 +259,17 @@ def _open_channel(grpc: Any, endpoint: Endpoint, timeout_s: float) -> Any:
     )
     target = f"dns:///{endpoint.address}"
     if endpoint.tls:
-        return grpc.secure_channel(target, grpc.ssl_channel_credentials(), options)
+        credentials = grpc.ssl_channel_credentials(access.cacert, access.key, access.cert)
+        return grpc.secure_channel(target, credentials, options)
     return grpc.insecure_channel(target, options)
 
 
 def _code(error: Any) -> str:
     return str(error.code().name)
+
+
+def _details(error: Any) -> str:
+    return error.details() or ""
 
 
 def _one_line(text: str) -> str:
