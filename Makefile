@@ -49,7 +49,7 @@ sim: $(READY) ## every fault and none on SEEDS seeds, resumed where it stopped: 
 constraints: ## refresh .ci/constraints.txt with the newest versions that install together
 	rm -rf .cache/constraints-venv
 	$(PYTHON) -m venv .cache/constraints-venv
-	.cache/constraints-venv/bin/pip --disable-pip-version-check install --quiet '.[dev]'
+	.cache/constraints-venv/bin/pip --disable-pip-version-check install --quiet --quiet --editable '.[dev]'
 	.cache/constraints-venv/bin/pip --disable-pip-version-check list --format freeze \
 		| grep -viE '^(btreecache|pip|setuptools|wheel)==' > .ci/constraints.txt
 
