@@ -6,7 +6,9 @@ PIP := $(BIN)/pip --disable-pip-version-check
 READY := $(VENV)/.ready
 ETCD_DIR := .cache/etcd
 SEED ?= 0
-SEEDS ?= 50
+SEEDS ?= 20
+# make sim FAULTS="clean drop": only these
+FAULTS ?=
 
 export BTREECACHE_VERIFY ?= 1
 export BTREECACHE_ETCD_DIR ?= $(ETCD_DIR)
@@ -43,8 +45,8 @@ interop: $(READY) ## the tests that speak to a real etcd, installed into .cache
 	.ci/install-etcd $(ETCD_DIR)
 	$(BIN)/pytest -m interop
 
-sim: $(READY) ## every fault and none on SEEDS seeds, resumed where it stopped: make sim SEEDS=50
-	BTREECACHE_VERIFY=0 $(BIN)/python -m tests.sim --seeds 0:$(SEEDS)
+sim: $(READY) ## every fault and none on SEEDS seeds, resumed where it stopped: make sim SEEDS=200
+	BTREECACHE_VERIFY=0 $(BIN)/python -m tests.sim --seeds 0:$(SEEDS) $(FAULTS:%=--fault %)
 
 constraints: ## refresh .ci/constraints.txt with the newest versions that install together
 	rm -rf .cache/constraints-venv

@@ -254,7 +254,9 @@ class Cache:
         """Take a fresh list as the state at `revision`; a new window begins there.
 
         Watchers of the old window get Compacted. With `as_batch`, they get the net change as one
-        synthetic batch instead, and go on; reads below `revision` are refused all the same.
+        synthetic batch instead, and go on; reads below `revision` are refused all the same. Those
+        that have yet to see a batch which a feed fault made suspect get Compacted even so, and all
+        do where `revision` isn't above `self.revision`: a batch there could be missed.
         Raises FeedFault if the elements are not in key order or lie outside the prefix.
         """
         tree = self._tree_of(revision, elements)
@@ -262,11 +264,13 @@ class Cache:
         if self._verifier:
             self._verifier.replaced(tree)
         self._replacements += 1
-        if as_batch and state.window and _continues(state.window, revision):
-            before = state.window.newest
-            batch = Batch(revision, _net_change(before, tree), synthetic=True)
-            window = state.window.append(batch, tree, now, _superseded_bytes(batch, 0))
-            window = window.readable_from(revision)
+        if as_batch and state.window and revision > state.window.current:
+            window, last = state.window, state.window.last_revision
+            if state.suspect_after is not None and state.suspect_after < last:
+                window = window.watchable_from(last)
+            batch = Batch(revision, _net_change(window.newest, tree), synthetic=True)
+            window = window.append(batch, tree, now, _superseded_bytes(batch, 0))
+            window = window.readable_from(revision).evict(self.bounds, now)
             self._publish(State(window, None, state.epoch, now))
         else:
             self._publish(State(Window.of(revision, tree, now), None, state.epoch + 1, now))
@@ -352,11 +356,6 @@ class Cache:
         self._state = state
         with self._changed:
             self._changed.notify_all()
-
-
-def _continues(window: Window, revision: int) -> bool:
-    """Whether a batch at `revision` can follow; a list from further back cuts history instead."""
-    return revision > window.last_revision and revision >= window.current
 
 
 def _net_change(before: Tree[bytes, Element], after: Tree[bytes, Element]) -> tuple[Event, ...]:

@@ -33,7 +33,7 @@ POLL_S = 0.1
 class Backoff:
     """Pauses that double from `first_s` to `ceiling_s`, each shortened at random by up to half.
 
-    It starts afresh once there was no trouble for four times the pause before.
+    It starts afresh once there was no trouble for four times the pause before, or when told to.
     """
 
     def __init__(self, now: Callable[[], float], rng: Random, first_s: float, ceiling_s: float):
@@ -42,10 +42,10 @@ class Backoff:
         self._pause_s = first_s
         self._until_s = float("-inf")
 
-    def fail(self) -> None:
-        """There was trouble: begin a pause."""
+    def fail(self, *, afresh: bool = False) -> None:
+        """There was trouble: begin a pause. `afresh`: something was gained since the last one."""
         now = self._now()
-        if now > self._until_s + 4 * self._pause_s:
+        if afresh or now > self._until_s + 4 * self._pause_s:
             self._pause_s = self._first_s
         else:
             self._pause_s = min(self._pause_s * 2, self._ceiling_s)
@@ -81,6 +81,7 @@ class Follower:
         # Reproducible unless the caller brings entropy: jitter is no secret.
         self._backoff = Backoff(now, rng or Random(0), backoff_first_s, backoff_ceiling_s)
         self._stream: Stream | None = None
+        self._watched_after = 0  # where the stream began
         self._must_list = True
         self._trouble: BtreecacheError | None = None
         self._stopping = threading.Event()
@@ -104,7 +105,8 @@ class Follower:
                 self._list()
                 return True
             if self._stream is None:
-                self._stream = self._source.watch(self._cache.prefix, self._cache.revision)
+                self._watched_after = self._cache.revision
+                self._stream = self._source.watch(self._cache.prefix, self._watched_after)
                 return True
             return self._receive(self._stream, timeout_s)
         except (Compacted, FeedFault) as error:
@@ -136,8 +138,10 @@ class Follower:
         level = logging.INFO if isinstance(error, Unavailable | Compacted) else logging.WARNING
         log.log(level, "source=%s error=%s", self._source.name, error)
         self._trouble = error
+        # A stream that broke but brought the cache on is no reason to wait: it would fall behind.
+        brought_on = self._stream is not None and self._cache.revision > self._watched_after
         self._close_stream()
-        self._backoff.fail()
+        self._backoff.fail(afresh=brought_on and not self._must_list)
 
     def _close_stream(self) -> None:
         stream, self._stream = self._stream, None

@@ -63,10 +63,10 @@ class Store(Cache):
         `expect` maps keys to the mod_revision that each must have now, 0: must not exist.
         Raises Conflict if one differs, BadRequest for an empty key or one that is written twice.
         """
-        checked = _checked(writes)
+        checked, wanted = _checked(writes), dict(expect or {})
         with self._writing:
             latest = self.snapshot()
-            for key, expected in (expect or {}).items():
+            for key, expected in wanted.items():
                 element = latest.get(key)
                 found = element.mod_revision if element else 0
                 if found != expected:

@@ -71,8 +71,8 @@ class Watcher:
 
 
 def _only(batch: Batch, prefix: bytes) -> Batch | None:
-    """The part of the batch inside the prefix; the batch itself when that is all of it."""
+    """The part of the batch inside the prefix, None if there is none; often the batch itself."""
     events = tuple(event for event in batch.events if event.key.startswith(prefix))
-    if len(events) == len(batch.events):
-        return batch
-    return Batch(batch.revision, events, batch.synthetic) if events else None
+    if len(events) < len(batch.events):
+        batch = Batch(batch.revision, events, batch.synthetic)
+    return batch if events else None

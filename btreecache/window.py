@@ -189,6 +189,10 @@ class Window:
         """Reads below `revision` refused, the batches below it kept for watchers."""
         return replace(self, oldest=revision)
 
+    def watchable_from(self, position: int) -> Window:
+        """Watches refused below `position`, as if the batches up to it were forgotten."""
+        return replace(self, watch_floor=max(self.watch_floor, position))
+
     def compact(self, revision: int) -> Window:
         """Forget below `revision`, keep the newest snapshot at or below it (I8). O(log n).
 
@@ -217,9 +221,13 @@ class Window:
         start = min(start, last)
         if start == self.start:
             return self
-        segment, at = self._locate(start)
-        first = segment.revisions[at]
-        return self._advance(start, max(self.oldest, first), first - 1)
+        # The last batch forgotten is the lowest position that misses nothing, however far the next.
+        forgotten, first = self._revision(start - 1), self._revision(start)
+        return self._advance(start, max(self.oldest, first), forgotten)
+
+    def _revision(self, index: int) -> int:
+        segment, at = self._locate(index)
+        return segment.revisions[at]
 
     def _time_s(self, index: int) -> float:
         segment, at = self._locate(index)

@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from etcdsim.clock import VirtualClock
     from etcdsim.errors import EtcdError
-    from etcdsim.faults import FAULTS, Fault, parse_fault
+    from etcdsim.fault import Fault
+    from etcdsim.faults import FAULTS, parse_fault
     from etcdsim.model import Event, KeyValue, Model, prefix_end, prefix_range
     from etcdsim.prng import Prng
     from etcdsim.simulator import Simulator
@@ -37,7 +38,7 @@ _HOMES = {
     "PROFILES": "traffic",
     "EtcdError": "errors",
     "Event": "model",
-    "Fault": "faults",
+    "Fault": "fault",
     "KeyValue": "model",
     "Model": "model",
     "Prng": "prng",

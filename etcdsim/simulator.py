@@ -1,8 +1,8 @@
 """Simulator: seeded traffic on a model, seen through two handles.
 
-`feed` is what a client gets: faults act on its watch streams. `truth` is the model itself, for
-whoever judges the client; nothing ever acts on it. Same profile, seed, objects and faults: the same
-bytes, on every Python.
+`feed` is what a client gets: faults act on its watch streams and reads. `truth` is the model
+itself, for whoever judges the client; nothing ever acts on it. Same profile, seed, objects and
+faults: the same bytes, on every Python.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from typing import NamedTuple, Protocol
 
 from etcdsim.clock import VirtualClock
 from etcdsim.digest import RunningDigest
-from etcdsim.errors import ErrFutureRev
-from etcdsim.faults import FORCE_WITHIN_REVISIONS, Fault, FaultyChannel, Tallies
+from etcdsim.errors import ErrCompacted, ErrFutureRev
+from etcdsim.fault import FORCE_WITHIN_REVISIONS, Fault, FaultyChannel
+from etcdsim.faults import Tallies
 from etcdsim.model import KeyValue, Model, RangeResult, prefix_range
 from etcdsim.prng import Prng
 from etcdsim.traffic import make_profile
@@ -70,6 +71,33 @@ class Feed(Handle):
         self._streams: list[FaultyChannel] = []
         self._opened = 0
 
+    def range(
+        self,
+        key: bytes,
+        range_end: bytes = b"",
+        revision: int = 0,
+        limit: int = 0,
+        *,
+        keys_only: bool = False,
+        count_only: bool = False,
+    ) -> RangeResult:
+        """As `Model.range`; a read of the newest state may be answered by a member that lags."""
+        if revision > 0:
+            answered = self._model.revision
+            if revision < self._tallies.compacted:
+                raise ErrCompacted
+        else:
+            answered = revision = self.current_revision()
+        found = super().range(
+            key, range_end, revision, limit, keys_only=keys_only, count_only=count_only
+        )
+        return found._replace(revision=answered)
+
+    def current_revision(self) -> int:
+        """That of the member that answers."""
+        floor = max(self._model.compact_revision, self._tallies.compacted, 1)
+        return self._tallies.answered_at(self._model.revision, floor)
+
     def watch(
         self, key: bytes, range_end: bytes, start_revision: int, prev_kv: bool = False
     ) -> Stream:
@@ -78,7 +106,10 @@ class Feed(Handle):
         Raises as `Watcher` does.
         """
         watcher = Watcher(self._model, key, range_end, start_revision, prev_kv, batch_revisions=1)
-        stream = FaultyChannel(watcher, self._tallies.stages(self._opened))
+        compacted = self._tallies.compacted
+        if not 0 < start_revision < compacted:
+            compacted = 0
+        stream = FaultyChannel(watcher, self._tallies.stages(self._opened), compacted)
         self._opened += 1
         self._streams.append(stream)
         return stream
@@ -247,7 +278,7 @@ class Simulator:
         extra = 0
         streams = self.feed.open_streams
         self._pump()
-        while self.owed and extra < EXTRA_WRITES_MAX and streams():
+        while self._tallies.owed_on_streams and extra < EXTRA_WRITES_MAX and streams():
             if extra == FORCE_WITHIN_REVISIONS:
                 self._tallies.force()  # few of the writes come by on the streams that are open
             self.step()

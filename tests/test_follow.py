@@ -140,6 +140,26 @@ def test_pauses_double_up_to_the_ceiling_and_start_afresh() -> None:
     assert backoff.remaining_s() <= 0.05
 
 
+def test_streams_that_break_but_bring_the_cache_on_do_not_make_it_fall_behind() -> None:
+    """Found by the `cancel` fault: each break doubled the pause, up to 30 s, while the cache was
+    still catching up."""
+    clock, trouble = Clock(), SourceError("broken off")
+    useful = [
+        ScriptedStream([batch(revision, put(b"%d" % revision, b"", revision)), trouble])
+        for revision in range(11, 21)
+    ]
+    useless = [ScriptedStream([trouble]) for _ in range(5)]
+    cache, follower = follow(ScriptedSource([FIRST], [*useful, *useless]), clock)
+    pauses = []
+    while len(pauses) < 15:
+        if not follower.step():
+            pauses.append(follower._backoff.remaining_s())
+            clock.now_s += pauses[-1]
+    assert cache.revision == 20
+    assert max(pauses[:10]) <= 0.05
+    assert pauses[14] > 0.4
+
+
 def test_a_thread_follows_until_closed_and_leaves_nothing_behind() -> None:
     before = threading.active_count()
     stream = ScriptedStream([batch(12, put(b"b", b"", 12))])

@@ -91,7 +91,11 @@ def add_parser(commands: Any) -> None:
         action="append",
         default=[],
         metavar="NAME=RATE",
-        help="--sim: inject a fault with this probability: drop, duplicate, reorder, split",
+        help="--sim: inject a fault with this probability: drop, reorder, split, duplicate, "
+        "corrupt_value, corrupt_revision, duplicate_revision, delay, late_progress, "
+        "early_progress, cancel, compact_race, stale, restart_at_older_revision, "
+        "lost_delete_at_compaction, etcd_15220, etcd_15271, etcd_17247, etcd_17529, etcd_18089, "
+        "etcd_20221",
     )
     parser.add_argument("--output", choices=[*report.FORMATS], default="text")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")

@@ -60,6 +60,7 @@ class Simulation:
             self._cache,
             self._truth,
             mode=mode,
+            request_progress=self._follower.request_progress,
             now=self._now,
             sleep=self._sleep,
             rng=Random(seed),
