@@ -91,7 +91,7 @@ class Snapshot:
 
     def digest(self, mode: Mode, prefix: bytes = b"") -> int:
         """The digest of the elements with `prefix` (digest.py). O(what changed since the last)."""
-        return self.tree.aggregate(DIGESTS[mode], prefix, prefix_end(prefix))
+        return self.tree.aggregate(DIGESTS[mode], prefix or None, prefix_end(prefix))
 
     def diff(self, newer: Snapshot) -> Diff[bytes, Element]:
         """What changed from this snapshot to `newer`. O(nodes that the two don't share)."""
