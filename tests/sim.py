@@ -143,7 +143,6 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path(".cache/sim.jsonl"))
     options = parser.parse_args(argv)
-    logging.getLogger("btreecache").addHandler(logging.NullHandler())
     first, last = map(int, options.seeds.split(":"))
     faults = options.fault or ["clean", *FAULTS]
     verdicts: Counter[tuple[str, str]] = Counter()
@@ -167,4 +166,5 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    logging.getLogger("btreecache").addHandler(logging.NullHandler())
     sys.exit(main())

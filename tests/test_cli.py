@@ -6,6 +6,7 @@ import base64
 import json
 import logging
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -290,7 +291,11 @@ def test_a_signal_ends_it_with_the_verdict_so_far(number: int, tmp_path: Path) -
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path, env=environment
     ) as process:
-        time.sleep(1.5)
+        # Not before the command catches it, however slow the machine is today.
+        status = Path(f"/proc/{process.pid}/status")
+        while not int(re.findall(r"SigCgt:\s*(\w+)", status.read_text())[0], 16) >> 14 & 1:
+            time.sleep(0.05)
+        time.sleep(1.0)
         process.send_signal(number)
         out, err = process.communicate(timeout=20)
     assert process.returncode == 0, err
