@@ -13,7 +13,7 @@ FAULTS ?=
 export BTREECACHE_VERIFY ?= 1
 export BTREECACHE_ETCD_DIR ?= $(ETCD_DIR)
 
-.PHONY: check test lint type fmt interop sim constraints clean help
+.PHONY: check test lint type fmt interop sim machines constraints clean help
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ interop: $(READY) ## the tests that speak to a real etcd, installed into .cache
 
 sim: $(READY) ## every fault and none on SEEDS seeds, resumed where it stopped: make sim SEEDS=200
 	BTREECACHE_VERIFY=0 $(BIN)/python -m tests.sim --seeds 0:$(SEEDS) $(FAULTS:%=--fault %)
+
+machines: $(READY) ## every state machine on SEEDS seeds of 200 steps, resumed: make machines SEEDS=10000
+	$(BIN)/python -m tests.machines --machine all --seeds 0:$(SEEDS) --steps 200 --jobs 2
 
 constraints: ## refresh .ci/constraints.txt with the newest versions that install together
 	rm -rf .cache/constraints-venv
