@@ -1,20 +1,32 @@
 """The `etcdsim` command.
 
-Exit codes: 0 done, 2 a mistake in the arguments (one line on stderr), 3 anything else that went
+Exit codes: 0 done, or every trace valid, 1 a trace is broken or differs, 2 a mistake in the
+arguments or a file that is no trace (one line on stderr), 3 unknown, or anything else that went
 wrong. stdout is data, stderr is for people.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import re
 import sys
+import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import BinaryIO, NoReturn
 
 from etcdsim.faults import FAULTS, parse_fault
 from etcdsim.history import record
+from etcdsim.record import record_simulated, rerun
+from etcdsim.record_etcd import RecordError, record_etcd
 from etcdsim.simulator import Simulator
+from etcdsim.trace import Trace, load_trace, write_trace
 from etcdsim.traffic import PROFILES
+from etcdsim.validate import State, as_json, overall, validate
+
+_UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_CODES: dict[State, int] = {"valid": 0, "broken": 1, "unknown": 3}
 
 
 class _UsageError(Exception):
@@ -38,63 +50,143 @@ def _integer(text: str) -> int:
     return number
 
 
+def _duration(text: str) -> float:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h)", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"not a duration such as 500ms, 10s or 5m: {text!r}")
+    return float(match[1]) * _UNITS_S[match[2]]
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="etcdsim", description="A deterministic simulation of etcd.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    recording = commands.add_parser(
-        "record",
-        help="write a trace of seeded traffic",
-        description="Write a trace: what a client gets that lists and watches a seeded run.",
+    _add_record(
+        commands.add_parser(
+            "record",
+            help="write a trace of seeded traffic",
+            description="Write a trace: what clients get, of a seeded run or of a real etcd.",
+        )
     )
-    recording.add_argument(
+    validating = commands.add_parser(
+        "validate",
+        help="check traces against etcd's watch guarantees",
+        description="Check traces: Ordered, Unique, Atomic, Reliable, Resumable, Bookmarkable, "
+        "PrevKV, IsCreate, Filter.",
+    )
+    validating.add_argument("files", nargs="+", metavar="FILE")
+    validating.add_argument(
+        "--output", choices=["text", "json"], default="text", help="default: %(default)s"
+    )
+    replaying = commands.add_parser(
+        "replay",
+        help="run the run of a trace again",
+        description="Run the run of a simulated trace again and compare the bytes; check the trace "
+        "of a real etcd again.",
+    )
+    replaying.add_argument("file", metavar="FILE")
+    return parser
+
+
+def _add_record(recording: argparse.ArgumentParser) -> None:
+    source = recording.add_mutually_exclusive_group()
+    source.add_argument(
         "--profile",
-        default="kubernetes",
-        help=f"workload: {', '.join(PROFILES)} (default: %(default)s)",
+        help=f"simulate this workload: {', '.join(PROFILES)} (default: kubernetes)",
+    )
+    source.add_argument(
+        "--etcd", metavar="HOST:PORT", help="make traffic on this etcd, below a prefix of its own"
     )
     recording.add_argument("--seed", type=_integer, default=0, help="default: %(default)s")
     recording.add_argument(
-        "--objects", type=_integer, default=1000, help="objects at the start (default: %(default)s)"
+        "--clients",
+        type=_integer,
+        help="that watch at random and write to a real etcd (default: 3 with --etcd, else a single "
+        "one that lists and watches everything)",
     )
     recording.add_argument(
-        "--writes", type=_integer, default=1000, help="write revisions (default: %(default)s)"
+        "--for",
+        dest="duration_s",
+        type=_duration,
+        metavar="DURATION",
+        help="of the traffic on a real etcd (default: 1s)",
+    )
+    recording.add_argument(
+        "--compact",
+        action="store_true",
+        help="also compact the real etcd now and then: the whole store, not just the own prefix",
+    )
+    recording.add_argument(
+        "--objects", type=_integer, help="simulated objects at the start (default: 1000)"
+    )
+    recording.add_argument(
+        "--writes", type=_integer, help="simulated write revisions (default: 1000)"
     )
     recording.add_argument(
         "--fault",
         action="append",
         default=[],
         metavar="NAME=RATE",
-        help=f"may be repeated: {', '.join(FAULTS)}, each with a rate from 0 to 1",
+        help=f"simulated; may be repeated: {', '.join(FAULTS)}, each with a rate from 0 to 1",
     )
     recording.add_argument(
         "--output", default="-", metavar="FILE", help="- for stdout (default: %(default)s)"
     )
-    return parser
 
 
 def _record(arguments: argparse.Namespace) -> int:
+    if arguments.etcd is not None:
+        return _record_etcd(arguments)
+    for flag in ("duration_s", "compact"):
+        if getattr(arguments, flag):
+            name = flag.replace("duration_s", "for")
+            raise _UsageError(f"--{name} is of a real etcd: it needs --etcd")
+    objects = 1000 if arguments.objects is None else arguments.objects
+    writes = 1000 if arguments.writes is None else arguments.writes
     try:
         simulator = Simulator(
-            arguments.profile,
+            arguments.profile or "kubernetes",
             seed=arguments.seed,
-            objects=arguments.objects,
+            objects=objects,
             faults=[parse_fault(text) for text in arguments.fault],
         )
-        file = _open(arguments.output)
     except ValueError as error:
         raise _UsageError(str(error)) from None
-    except OSError as error:
-        raise _UsageError(f"can't write {arguments.output}: {error.strerror}") from None
-    try:
-        trace = record(simulator, arguments.writes, file)
-        file.flush()
-    finally:
-        if file is not sys.stdout.buffer:
-            file.close()
+    with _Output(arguments.output) as file:
+        if arguments.clients:
+            trace = record_simulated(simulator, writes, arguments.clients)
+            digest = write_trace(trace, file)
+        else:
+            digest = record(simulator, writes, file).sha256
     injected = " ".join(f"{name}={count}" for name, count in simulator.injected.items())
     sys.stderr.write(
         f"profile={simulator.profile} seed={simulator.seed} objects={simulator.objects} "
         f"writes={simulator.writes} revision={simulator.model.revision} "
-        f"injected={injected or 'none'} sha256={trace.sha256}\n"
+        f"injected={injected or 'none'} sha256={digest}\n"
+    )
+    return 0
+
+
+def _record_etcd(arguments: argparse.Namespace) -> int:
+    for flag in ("objects", "writes", "fault"):
+        if getattr(arguments, flag):
+            raise _UsageError(f"--{flag} is of the simulator: it doesn't go with --etcd")
+    if not re.fullmatch(r"(\[[0-9a-fA-F:]+\]|[^:/\s]+):\d{1,5}", arguments.etcd):
+        raise _UsageError(f"--etcd: expected HOST:PORT, not {arguments.etcd!r}")
+    if arguments.clients == 0 or arguments.seed >= 1 << 64:
+        raise _UsageError("a recording needs at least 1 client and a seed below 2**64")
+    with _Output(arguments.output) as file:
+        trace = record_etcd(
+            arguments.etcd,
+            1.0 if arguments.duration_s is None else arguments.duration_s,
+            clients=arguments.clients or 3,
+            seed=arguments.seed,
+            clock=time.monotonic,
+            compact=arguments.compact,
+        )
+        digest = write_trace(trace, file)
+    sys.stderr.write(
+        f"etcd={trace.header.version} seed={trace.header.seed} clients={trace.header.clients} "
+        f"{_sizes(trace)} sha256={digest}\n"
     )
     return 0
 
@@ -103,14 +195,111 @@ def _open(output: str) -> BinaryIO:
     return sys.stdout.buffer if output == "-" else open(output, "wb")
 
 
+class _Output:
+    """The file, or stdout, for `with`."""
+
+    def __init__(self, output: str) -> None:
+        try:
+            self._file = _open(output)
+        except OSError as error:
+            raise _UsageError(f"can't write {output}: {error.strerror}") from None
+
+    def __enter__(self) -> BinaryIO:
+        return self._file
+
+    def __exit__(self, *_: object) -> None:
+        self._file.flush()
+        if self._file is not sys.stdout.buffer:
+            self._file.close()
+
+
+def _load(path: str) -> tuple[bytes, Trace]:
+    try:
+        data = Path(path).read_bytes()
+        return data, load_trace(data.splitlines())
+    except OSError as error:
+        raise _UsageError(f"can't read {path}: {error.strerror}") from None
+    except ValueError as error:
+        raise _UsageError(f"{path}: {error}") from None
+
+
+def _rerun(path: str, trace: Trace) -> tuple[bytes, Trace]:
+    try:
+        return rerun(trace)
+    except ValueError as error:
+        raise _UsageError(f"{path}: {error}") from None
+
+
+def _sizes(trace: Trace) -> str:
+    responses = [response for watch in trace.watches for response in watch.responses]
+    events = sum(len(response.events) for response in responses)
+    return f"watches={len(trace.watches)} responses={len(responses)} events={events}"
+
+
+def _validate_file(path: str, output: str) -> State:
+    data, trace = _load(path)
+    if trace.header.truth == "none":  # format 1: the run itself has to say what was true
+        again, trace = _rerun(path, trace)
+        if again.splitlines()[:1] != data.splitlines()[:1]:
+            raise _UsageError(f"{path}: its run can't be run again")
+    verdicts = validate(trace)
+    state = overall(verdicts)
+    if output == "json":
+        done = {"file": path, "verdict": state, "verdicts": [as_json(one) for one in verdicts]}
+        print(json.dumps(done))
+        return state
+    print(f"{path}: {state} {_sizes(trace)} truth={trace.header.truth}")
+    reasons = {verdict.detail for verdict in verdicts}
+    if state == "unknown" and len(reasons) == 1:
+        print(f"{path}: all guarantees unknown: {reasons.pop()}")
+        return state
+    for verdict in verdicts:
+        if verdict.state != "valid":
+            print(f"{path}: {verdict}")
+    return state
+
+
+def _validate(arguments: argparse.Namespace) -> int:
+    states: list[State] = []
+    unreadable = 0
+    for path in arguments.files:
+        try:
+            states.append(_validate_file(path, arguments.output))
+        except _UsageError as error:
+            sys.stderr.write(f"etcdsim: {error}\n")
+            unreadable = 2
+    if "broken" in states:
+        return 1
+    return unreadable or (3 if "unknown" in states else 0)
+
+
+def _replay(arguments: argparse.Namespace) -> int:
+    data, trace = _load(arguments.file)
+    if trace.header.origin == "etcd":
+        return _CODES[_validate_file(arguments.file, "text")]
+    again, _ = _rerun(arguments.file, trace)
+    if again == data:
+        print(f"{arguments.file}: equal")
+        return 0
+    lines, others = data.splitlines(), again.splitlines()
+    same = [line == other for line, other in zip(lines, others, strict=False)]
+    number = same.index(False) if False in same else len(same)
+    print(f"{arguments.file}: differs from line {number + 1} on")
+    return 1
+
+
+_COMMANDS = {"record": _record, "validate": _validate, "replay": _replay}
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command -> its exit code."""
     try:
-        return _record(_parser().parse_args(argv))
+        arguments = _parser().parse_args(argv)
+        return _COMMANDS[arguments.command](arguments)
     except _UsageError as error:
         sys.stderr.write(f"etcdsim: {error}\n")
         return 2
-    except OSError as error:
+    except (OSError, RecordError) as error:
         sys.stderr.write(f"etcdsim: {error}\n")
         return 3
     except SystemExit as stop:  # --help

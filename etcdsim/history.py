@@ -11,6 +11,8 @@ bytes, so two runs can be compared by the SHA-256 of their traces, which is that
     {"type":"progress","header_revision":R}
     {"type":"canceled","compact_revision":C}
     {"type":"end","revision":R,"responses":N,"injected":{"drop":2}}
+
+This is format 1, of one client that lists and then watches; format 2 is in `etcdsim.trace`.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from etcdsim.watch import WatchResponse
 
 FORMAT = 1
 PAGE_KEYS = 500
+_SIZES = ("seed", "objects", "writes")
 
 Line = dict[str, Any]
 
@@ -128,7 +131,7 @@ def read_trace(lines: Iterable[bytes]) -> Iterator[Entry]:
             raise ValueError(f"line {number}: the trace has ended before")
         try:
             entry = _decode(json.loads(line))
-        except (KeyError, TypeError, ValueError) as error:
+        except (LookupError, RecursionError, TypeError, ValueError) as error:
             raise ValueError(f"line {number}: not a line of a trace: {error}") from error
         if isinstance(entry, Header) != (number == 1):
             raise ValueError(f"line {number}: a trace begins with its one header")
@@ -137,7 +140,8 @@ def read_trace(lines: Iterable[bytes]) -> Iterator[Entry]:
         raise ValueError("the trace is cut off: it has no last line")
 
 
-def _text(data: bytes) -> str:
+def encode_bytes(data: bytes) -> str:
+    """Base64."""
     return b64encode(data).decode()
 
 
@@ -149,7 +153,7 @@ def _encode(entry: Entry) -> Line:
                 "objects": objects, "writes": writes, "faults": list(faults),
             }  # fmt: skip
         case Listing(revision, kvs, more):
-            pairs = [_encode_kv(kv) for kv in kvs]
+            pairs = [encode_kv(kv) for kv in kvs]
             return {"type": "page", "revision": revision, "more": more, "kvs": pairs}
         case End(revision, responses, injected):
             return {
@@ -168,18 +172,26 @@ def _encode_response(response: WatchResponse) -> Line:
     return {
         "type": "events",
         "header_revision": response.header_revision,
-        "events": [_encode_event(event) for event in response.events],
+        "events": [encode_event(event) for event in response.events],
     }
 
 
-def _encode_kv(kv: KeyValue) -> list[object]:
-    return [_text(kv.key), _text(kv.value), kv.create_revision, kv.mod_revision, kv.version]
+def encode_kv(kv: KeyValue) -> list[object]:
+    """[key, value, create, mod, version]."""
+    return [
+        encode_bytes(kv.key),
+        encode_bytes(kv.value),
+        kv.create_revision,
+        kv.mod_revision,
+        kv.version,
+    ]
 
 
-def _encode_event(event: Event) -> list[object]:
+def encode_event(event: Event) -> list[object]:
+    """An event without its prev_kv."""
     if event.kind == "delete":
-        return ["delete", _text(event.kv.key), event.kv.mod_revision]
-    return ["put", *_encode_kv(event.kv)]
+        return ["delete", encode_bytes(event.kv.key), event.kv.mod_revision]
+    return ["put", *encode_kv(event.kv)]
 
 
 def _decode(line: Line) -> Entry:
@@ -187,32 +199,57 @@ def _decode(line: Line) -> Entry:
         case "header":
             if line["format"] != FORMAT:
                 raise ValueError(f"unknown format {line['format']!r}")
-            faults = tuple(line["faults"])
-            return Header(line["profile"], line["seed"], line["objects"], line["writes"], faults)
+            faults = tuple(map(str, line["faults"]))
+            seed, objects, writes = (decode_int(line[name]) for name in _SIZES)
+            return Header(str(line["profile"]), seed, objects, writes, faults)
         case "page":
-            return Listing(line["revision"], tuple(map(_decode_kv, line["kvs"])), line["more"])
+            kvs = tuple(map(decode_kv, line["kvs"]))
+            return Listing(decode_int(line["revision"]), kvs, line["more"])
         case "events":
-            events = tuple(map(_decode_event, line["events"]))
-            return WatchResponse(line["header_revision"], events)
+            events = tuple(map(decode_event, line["events"]))
+            if not events:
+                raise ValueError("an events response without events")
+            return WatchResponse(decode_int(line["header_revision"]), events)
         case "progress":
-            return WatchResponse(line["header_revision"], progress=True)
+            return WatchResponse(decode_int(line["header_revision"]), progress=True)
         case "canceled":
-            return WatchResponse(0, compact_revision=line["compact_revision"], canceled=True)
+            compacted = decode_int(line["compact_revision"])
+            return WatchResponse(0, compact_revision=compacted, canceled=True)
         case "end":
-            return End(line["revision"], line["responses"], line["injected"])
+            return End(decode_int(line["revision"]), line["responses"], line["injected"])
         case other:
             raise ValueError(f"unknown type {other!r}")
 
 
-def _decode_kv(fields: Sequence[Any]) -> KeyValue:
+def decode_kv(fields: Sequence[Any]) -> KeyValue:
+    """What `encode_kv` made. Raises ValueError."""
     key, value, created, modified, version = fields
-    return KeyValue(b64decode(key), b64decode(value), created, modified, version)
+    return KeyValue(
+        decode_bytes(key),
+        decode_bytes(value),
+        decode_int(created),
+        decode_int(modified),
+        decode_int(version),
+    )
 
 
-def _decode_event(fields: Sequence[Any]) -> Event:
+def decode_event(fields: Sequence[Any]) -> Event:
+    """What `encode_event` made. Raises ValueError."""
     if fields[0] == "put":
-        return Event("put", _decode_kv(fields[1:]))
+        return Event("put", decode_kv(fields[1:]))
     kind, key, modified = fields
     if kind != "delete":
         raise ValueError(f"unknown event {kind!r}")
-    return Event("delete", KeyValue(b64decode(key), b"", 0, modified, 0))
+    return Event("delete", KeyValue(decode_bytes(key), b"", 0, decode_int(modified), 0))
+
+
+def decode_int(value: object) -> int:
+    """An integer as JSON has it. Raises ValueError for anything else."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError(f"not an integer: {value!r}")
+    return value
+
+
+def decode_bytes(value: str) -> bytes:
+    """What `encode_bytes` made. Raises ValueError."""
+    return b64decode(value, validate=True)

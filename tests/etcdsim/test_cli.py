@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import socket
 import subprocess
 import sys
 from hashlib import sha256
@@ -48,6 +50,15 @@ def test_record_to_stdout_as_a_module() -> None:
         (["record", "--seed", str(1 << 64)], "a seed is between"),
         (["record", "--output", "/nowhere/x"], "can't write /nowhere/x: No such file"),
         (["record", "--nope"], "unrecognized arguments: --nope"),
+        (["record", "--for", "1s"], "--for is of a real etcd: it needs --etcd"),
+        (["record", "--etcd", "a:1", "--for", "1"], "not a duration such as 500ms, 10s or 5m: '1'"),
+        (["record", "--etcd", "a:1", "--writes", "5"], "--writes is of the simulator"),
+        (["record", "--etcd", "nohost"], "--etcd: expected HOST:PORT, not 'nohost'"),
+        (["record", "--etcd", "a:1", "--clients", "0"], "at least 1 client"),
+        (["record", "--etcd", "a:1", "--profile", "churn"], "not allowed with argument --etcd"),
+        (["validate"], "required: FILE"),
+        (["validate", "/nowhere/x"], "can't read /nowhere/x: No such file"),
+        (["replay", "/nowhere/x"], "can't read /nowhere/x: No such file"),
         (["erase"], "invalid choice: 'erase'"),
         ([], "COMMAND"),
     ],
@@ -68,3 +79,85 @@ def test_help(capfd: pytest.CaptureFixture[str]) -> None:
     out, _ = capfd.readouterr()
     for flag in ("--profile", "--seed", "--objects", "--writes", "--fault", "--output"):
         assert flag in out
+
+
+def test_what_is_recorded_is_valid_and_runs_again(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    one, several = str(tmp_path / "one"), str(tmp_path / "several")
+    assert main([*SMALL, "--output", one]) == 0
+    assert main([*SMALL, "--clients", "2", "--output", several]) == 0
+    capfd.readouterr()
+    assert main(["validate", one, several]) == 0
+    out, err = capfd.readouterr()
+    assert err == ""
+    first, second = out.splitlines()
+    assert first.startswith(f"{one}: valid watches=1 responses=")
+    assert second.startswith(f"{several}: valid watches=12 responses=")
+    assert main(["replay", one]) == main(["replay", several]) == 0
+    assert capfd.readouterr().out == f"{one}: equal\n{several}: equal\n"
+
+
+def test_a_broken_trace_is_named_and_a_changed_one_differs(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "trace"
+    assert main([*SMALL, "--clients", "2", "--fault", "drop=0.1", "--output", str(path)]) == 0
+    capfd.readouterr()
+    assert main(["validate", str(path)]) == 1
+    line = capfd.readouterr().out.splitlines()[1]
+    assert line.startswith(f"{path}: Reliable broken: watch 0 response ")
+    assert main(["validate", "--output", "json", str(path)]) == 1
+    done = json.loads(capfd.readouterr().out)
+    assert (done["file"], done["verdict"]) == (str(path), "broken")
+    verdict = done["verdicts"][3]
+    assert (verdict["guarantee"], verdict["state"], verdict["watch"]) == ("Reliable", "broken", 0)
+    assert main(["replay", str(path)]) == 0
+    data = path.read_bytes().replace(b'"faults":["drop=0.1"]', b'"faults":[]')
+    path.write_bytes(data)
+    assert main(["replay", str(path)]) == 1
+    assert "differs from line" in capfd.readouterr().out
+
+
+def test_an_incomplete_truth_is_exit_code_3(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "trace"
+    assert main([*SMALL, "--clients", "1", "--output", str(path)]) == 0
+    first, _, *rest = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([first, *rest]))
+    capfd.readouterr()
+    assert main(["validate", str(path)]) == 3
+    assert ": all guarantees unknown: the truth has no revision 2" in capfd.readouterr().out
+
+
+def test_files_that_are_no_traces(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "trace"
+    assert main([*SMALL, "--clients", "1", "--output", str(path)]) == 0
+    cut = path.read_bytes()[:-30]
+    for content in (b"", b"\xff\n", b"[]\n", b'"text"\n', cut, cut.rpartition(b"\n")[0] + b"\n"):
+        path.write_bytes(content)
+        for command in (["validate", str(path)], ["replay", str(path)]):
+            capfd.readouterr()
+            assert main(command) == 2
+            out, err = capfd.readouterr()
+            assert (out, err.count("\n")) == ("", 1)
+            assert err.startswith(f"etcdsim: {path}: ")
+
+
+def test_no_etcd_there_is_one_line(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    with socket.socket() as bound:  # a port that nobody listens on
+        bound.bind(("127.0.0.1", 0))
+        endpoint = f"127.0.0.1:{bound.getsockname()[1]}"
+        assert main(["record", "--etcd", endpoint, "--output", str(tmp_path / "x")]) == 3
+    assert capfd.readouterr().err == f"etcdsim: no etcd answers at {endpoint}\n"
+
+
+def test_without_grpcio_the_extra_is_named(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "grpc", None)
+    assert main(["record", "--etcd", "127.0.0.1:1", "--output", str(tmp_path / "x")]) == 3
+    assert capfd.readouterr().err == (
+        "etcdsim: recording from an etcd needs grpcio: install btreecache[etcd]\n"
+    )
