@@ -18,8 +18,7 @@ from typing import BinaryIO, NoReturn
 
 from etcdsim.faults import FAULTS, parse_fault
 from etcdsim.history import record
-from etcdsim.record import record_simulated, rerun
-from etcdsim.record_etcd import RecordError, record_etcd
+from etcdsim.record import RecordError, record_simulated, rerun
 from etcdsim.simulator import Simulator
 from etcdsim.trace import Trace, load_trace, write_trace
 from etcdsim.traffic import PROFILES
@@ -174,6 +173,9 @@ def _record_etcd(arguments: argparse.Namespace) -> int:
         raise _UsageError(f"--etcd: expected HOST:PORT, not {arguments.etcd!r}")
     if arguments.clients == 0 or arguments.seed >= 1 << 64:
         raise _UsageError("a recording needs at least 1 client and a seed below 2**64")
+    # Here, so that a simulated run needs neither protobuf nor grpcio.
+    from etcdsim.record_etcd import record_etcd  # noqa: PLC0415
+
     with _Output(arguments.output) as file:
         trace = record_etcd(
             arguments.etcd,

@@ -19,6 +19,10 @@ from etcdsim.trace import Origin, Response, Trace, WatchRequest, WatchTrace, fro
 WATCHES_MAX = 6  # that one client of the simulator opens in a run
 
 
+class RecordError(Exception):
+    """The recording can't be made; says why in one line."""
+
+
 @dataclass(slots=True)
 class _Open:
     """A watch of the simulator while it is recorded."""

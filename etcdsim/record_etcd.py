@@ -23,6 +23,7 @@ from typing import Any
 from etcdsim import wire
 from etcdsim.model import Event, KeyValue, prefix_range
 from etcdsim.prng import Prng
+from etcdsim.record import RecordError
 from etcdsim.trace import (
     Compaction,
     Origin,
@@ -39,10 +40,6 @@ DRAIN_TIMEOUT_S = 10.0
 WATCHES_OPEN_MAX = 4  # of one client at a time
 GROUPS, KEYS = 3, 8  # the keys written: so many groups of so many
 OPS_MAX = 4  # of one transaction
-
-
-class RecordError(Exception):
-    """The recording can't be made; says why in one line."""
 
 
 def _grpc() -> Any:

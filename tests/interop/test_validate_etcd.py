@@ -10,7 +10,8 @@ import pytest
 
 from etcdsim import wire
 from etcdsim.cli import main
-from etcdsim.record_etcd import RecordError, marks_are_safe, record_etcd
+from etcdsim.record import RecordError
+from etcdsim.record_etcd import marks_are_safe, record_etcd
 from etcdsim.trace import load_trace
 from etcdsim.validate import overall, validate
 from tests.interop.etcd_server import EtcdServer, Writer
