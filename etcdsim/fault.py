@@ -156,12 +156,12 @@ class Fault(ABC):
 
     def stage(self, tally: Tally, prng: Prng) -> Stage:
         """The fault at work on a new stream; only if it is `on_streams`."""
-        raise NotImplementedError
+        raise AssertionError(f"{self.name} acts on reads")
 
     def lag(self, tally: Tally, prng: Prng, revision: int, floor: int) -> int:
         """By how many revisions a read that should be answered at `revision` is behind; the answer
         must not be below `floor`. Called only if it is not `on_streams`."""
-        raise NotImplementedError
+        raise AssertionError(f"{self.name} acts on streams")
 
 
 class FaultyChannel:
