@@ -13,7 +13,12 @@ FAULTS ?=
 export BTREECACHE_VERIFY ?= 1
 export BTREECACHE_ETCD_DIR ?= $(ETCD_DIR)
 
-.PHONY: check test lint type fmt interop sim machines constraints clean help
+# make bench SIZES=10000: only these; bench-compare REF=main: the commit to compare with
+SIZES ?= 10000 100000 1000000
+REF ?= main
+
+.PHONY: check test lint type fmt interop sim machines bench bench-compare bench-plots constraints \
+	clean help
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,10 +56,24 @@ sim: $(READY) ## every fault and none on SEEDS seeds, resumed where it stopped: 
 machines: $(READY) ## every state machine on SEEDS seeds of 200 steps, resumed: make machines SEEDS=10000
 	$(BIN)/python -m tests.machines --machine all --seeds 0:$(SEEDS) --steps 200 --jobs 2
 
+bench: $(READY) ## the tree and its rivals, one table: make bench SIZES=10000
+	-tests/bench/install-go .cache/bench/go
+	@BTREECACHE_VERIFY=0 $(BIN)/python -m tests.bench --sizes $(SIZES)
+
+bench-compare: $(READY) ## the tree here and at another commit, in turn: make bench-compare REF=main
+	@BTREECACHE_VERIFY=0 $(BIN)/python -m tests.bench --sizes $(SIZES) --compare $(REF)
+
+bench-plots: $(READY) ## cost of an update up to 4M keys, memory of a window: SVG in docs/img
+	$(PIP) install --quiet --quiet --editable '.[bench]' --constraint .ci/constraints.txt
+	@BTREECACHE_VERIFY=0 $(BIN)/python -m tests.bench.plots docs/img
+
+bench-pipeline: $(READY) ## from wire to window, and initial loads: make bench-pipeline OBJECTS=1000000
+	BTREECACHE_VERIFY=0 $(BIN)/python -m tests.pipeline $(OBJECTS:%=--objects %)
+
 constraints: ## refresh .ci/constraints.txt with the newest versions that install together
 	rm -rf .cache/constraints-venv
 	$(PYTHON) -m venv .cache/constraints-venv
-	.cache/constraints-venv/bin/pip --disable-pip-version-check install --quiet --quiet --editable '.[dev]'
+	.cache/constraints-venv/bin/pip --disable-pip-version-check install --quiet --quiet --editable '.[dev,bench]'
 	.cache/constraints-venv/bin/pip --disable-pip-version-check list --format freeze \
 		| grep -viE '^(btreecache|pip|setuptools|wheel)==' > .ci/constraints.txt
 

@@ -11,14 +11,17 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from random import Random
 from time import monotonic
+
+import msgspec
+from msgspec.structs import replace
 
 from btreecache.element import Element
 from btreecache.errors import FeedFault, FutureRevision, NotReady
 from btreecache.event import Batch, Event, Progress
-from btreecache.feed import check_event, check_order, check_progress
+from btreecache.feed import check_event, check_keys, check_order, check_progress
 from btreecache.snapshot import Page, Snapshot
 from btreecache.tree import ABSENT, Diff, Tree
 from btreecache.verify import Verifier, level_from
@@ -32,8 +35,7 @@ NODE_BYTES = 1_000
 FAULTS_MAX = 1_000
 
 
-@dataclass(frozen=True, slots=True)
-class State:
+class State(msgspec.Struct, frozen=True, eq=False, gc=False):
     """Everything that a reader may see, published by one assignment.
 
     window          None until the first list
@@ -97,7 +99,9 @@ class Cache:
         self.bounds = bounds or Bounds()
         self._now = now
         self._state = State(None, None, 0, now())
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
+        self._waiting = 0  # threads inside `_changed.wait`; under the lock
         self._closed = False
         self._suspect: Snapshot | None = None
         self._faults: list[FeedFault] = []
@@ -234,7 +238,11 @@ class Cache:
                 if self._closed or (remaining is not None and remaining <= 0):
                     return False
                 if self._state is seen:
-                    self._changed.wait(remaining)
+                    self._waiting += 1
+                    try:
+                        self._changed.wait(remaining)
+                    finally:
+                        self._waiting -= 1
 
     def close(self) -> None:
         """Wake everybody who waits, for good. What was published stays readable. Idempotent."""
@@ -269,7 +277,8 @@ class Cache:
             if state.suspect_after is not None and state.suspect_after < last:
                 window = window.watchable_from(last)
             batch = Batch(revision, _net_change(window.newest, tree), synthetic=True)
-            window = window.append(batch, tree, now, _superseded_bytes(batch, 0))
+            superseded_bytes = sum(e.previous.size_bytes() for e in batch.events if e.previous)
+            window = window.append(batch, tree, now, superseded_bytes)
             window = window.readable_from(revision).evict(self.bounds, now)
             self._publish(State(window, None, state.epoch, now))
         else:
@@ -298,24 +307,29 @@ class Cache:
         state = self._state
         window = state.readable()
         before = window.newest
-        edit = before.edit()
-        events = []
+        edit, prefix = before.edit(), self.prefix
+        events, superseded_bytes = [], 0
         try:
             check_order(window, batch)
+            if len(batch.events) > 1:
+                check_keys(batch)
             for event in batch.events:
-                previous = edit.get(event.key)
-                check_event(batch, event, previous, self.prefix)
-                if event.element is None:
-                    edit.delete(event.key)
+                key, element = event.key, event.element
+                previous = edit.get(key)
+                check_event(batch, event, previous, prefix)
+                if element is None:
+                    edit.delete(key)
                 else:
-                    edit.set(event.key, event.element)
-                events.append(Event(event.key, event.element, previous))
+                    edit.set(key, element)
+                if previous is not None:
+                    superseded_bytes += previous.size_bytes()
+                events.append(Event(key, element, previous))
         except FeedFault as fault:
             raise self._faulty(fault) from None
         kept = Batch(batch.revision, tuple(events), batch.synthetic)
         now = self._now()
-        copied = edit.copied
-        window = window.append(kept, edit.freeze(), now, _superseded_bytes(kept, copied))
+        superseded_bytes += edit.copied * NODE_BYTES
+        window = window.append(kept, edit.freeze(), now, superseded_bytes)
         window = window.evict(self.bounds, now)
         if self._verifier:
             self._verifier.applied(before, window)
@@ -354,8 +368,12 @@ class Cache:
 
     def _publish(self, state: State) -> None:
         self._state = state
-        with self._changed:
-            self._changed.notify_all()
+        # No wakeup is lost: a waiter counts itself and looks at the state in one turn with the
+        # lock. That turn came before this one, and it is counted here, or after, and it sees this
+        # state. Without waiters, which is the rule, a publication costs no more than the lock.
+        with self._lock:
+            if self._waiting:
+                self._changed.notify_all()
 
 
 def _net_change(before: Tree[bytes, Element], after: Tree[bytes, Element]) -> tuple[Event, ...]:
@@ -363,8 +381,3 @@ def _net_change(before: Tree[bytes, Element], after: Tree[bytes, Element]) -> tu
         Event(key, None if new is ABSENT else new, None if old is ABSENT else old)
         for key, old, new in before.changes(after)
     )
-
-
-def _superseded_bytes(batch: Batch, copied_nodes: int) -> int:
-    previous = (event.previous for event in batch.events)
-    return copied_nodes * NODE_BYTES + sum(old.size_bytes() for old in previous if old)

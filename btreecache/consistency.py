@@ -150,7 +150,7 @@ def compare(
         else:
             if a.mod_revision < b.mod_revision:
                 yield Difference(revision, a.key, "stale")
-            elif a.mod_revision > b.mod_revision or (mode == "values" and a.value != b.value):
+            elif a.mod_revision > b.mod_revision or (mode == "values" and not a.same_source(b)):
                 yield Difference(revision, a.key, "changed")
             a, b = next(left, None), next(right, None)
 

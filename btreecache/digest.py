@@ -11,10 +11,9 @@ It finds faults, not forgers: sums of hashes resist accidents, not somebody who 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from hashlib import blake2b
 from typing import Literal
 
-from btreecache.element import Element
+from btreecache.element import Element, digest_of
 from btreecache.tree import Aggregate
 
 #: What is compared: `keys` = key and mod_revision; `values` = the value too.
@@ -24,13 +23,13 @@ MODULUS = 1 << 256
 
 
 def element_digest(element: Element, mode: Mode) -> int:
-    """blake2b-256 over len(key), key, mod_revision [, value]; numbers are 8 bytes, big-endian."""
-    key = element.key
-    hashed = blake2b(len(key).to_bytes(8, "big") + key, digest_size=32)
-    hashed.update(element.mod_revision.to_bytes(8, "big"))
+    """blake2b-256 over len(key), key, mod_revision [, value]; numbers are 8 bytes, big-endian.
+
+    The value is the source's, whatever is served: two parties with codecs of their own agree.
+    """
     if mode == "values":
-        hashed.update(element.value)
-    return int.from_bytes(hashed.digest(), "big")
+        return int.from_bytes(element.digest(), "big")
+    return int.from_bytes(digest_of(element.key, element.mod_revision, b""), "big")
 
 
 def add(left: int, right: int) -> int:

@@ -30,6 +30,17 @@ def check_order(window: Window, batch: Batch) -> None:
     raise FeedFault(kind, revision, revision - 1, None, detail)
 
 
+def check_keys(batch: Batch) -> None:
+    """Raise FeedFault if a key changes twice: etcd refuses such a transaction. O(events)."""
+    if len({event.key for event in batch.events}) == len(batch.events):
+        return
+    seen: set[bytes] = set()
+    for event in batch.events:
+        if event.key in seen:
+            raise _fault("key_repeated", batch, event, batch.revision - 1, "twice in one revision")
+        seen.add(event.key)
+
+
 def check_progress(window: Window, mark: Progress) -> None:
     """Raise FeedFault if a mark takes back what an earlier mark or event promised."""
     if mark.revision < window.current:

@@ -10,19 +10,40 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from functools import reduce
-from itertools import islice, pairwise
-from typing import Any, ClassVar, Final, Generic, Protocol, TypeAlias, TypeVar, cast
+from itertools import chain, islice, pairwise, repeat
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Final,
+    Generic,
+    Protocol,
+    Self,
+    TypeAlias,
+    TypeVar,
+    cast,
+)
 
 import msgspec
+from msgspec.structs import astuple
 
-#: Most items of a leaf and most children of a branch; the least is half of it (I2). To be justified
-#: by the benchmark; so far 100k keys of 57 bytes, every tree kept, best of 3, CPython 3.11 on two
-#: busy shared cores, 2026-11-24, where times vary by a third from run to run:
-#:     fan-out   update   delete or insert      get   bytes a tree   height
-#:          32   8.8 us             9.8 us   1.9 us           1127        4
-#:          64   9.5 us            10.4 us   1.3 us           1564        3
-#:         128   9.0 us            11.5 us   1.3 us           1935        3
-FAN_OUT: Final = 64
+#: Most items of a leaf and most children of a branch; the least is half of it (I2). Microseconds,
+#: best of 15 to 20 interleaved rounds in one process (CPU time), 100k keys of about 57 bytes, every
+#: tree kept, a new value object each time; CPython 3.11 on two shared cores of an EPYC (Zen 3),
+#: 2026-11-24. "tuples" is the layout before: entries in a tuple of 64, all writes by an Editor.
+#:     fan-out   set value   by edit: get, set   delete, insert    get   page of 500   full scan
+#:      tuples        8.9us               9.2us           10.5us  1.4us          37us  46ns an item
+#:          16        5.9us               6.8us            9.0us  1.6us          69us         110ns
+#:          24        5.5us               6.2us            8.2us  1.4us          49us          73ns
+#:          32        5.4us               6.5us            9.1us  1.4us          40us          60ns
+#:          48        6.2us               7.2us           10.5us  1.4us          32us          46ns
+#:          64        6.2us               6.6us            9.7us  1.4us          31us          41ns
+#: 32 pays least for a new value, and 24 less for other writes but more for every read of a range.
+FAN_OUT: Final = 32
+
+#: The places of a node: the names of the fields of its entries. A node that is about to be split
+#: holds one entry too many.
+PLACES: Final = tuple([f"entry_{i}" for i in range(FAN_OUT + 1)])
 
 
 class Ordered(Protocol):
@@ -67,8 +88,13 @@ class Node(msgspec.Struct, Generic[K], gc=False, eq=False):
     `count` is the number of items below. `kept` is None or the aggregates computed so far, and is
     replaced as a whole. The rest may change only while `owner` is the token of a living editor.
 
-    Nodes alone form no cycles, so the garbage collector need not see them (`gc=False`) nor tuples
-    of them. In turn a cycle through a node, as of a value that holds its own tree, is never freed.
+    The entries, values or children, are fields too, one for each of PLACES, and those without a key
+    are None: `make` makes a node. To copy it is one call and one allocation, and the entry at a
+    known place is one attribute, read by `getattr` and written by `setattr`.
+
+    Nodes alone form no cycles, so the garbage collector need not see them (`gc=False`): a tuple of
+    entries it would visit again for every write. In turn a cycle through a node, as of a value that
+    holds its own tree, is never freed.
     """
 
     most: ClassVar[int] = FAN_OUT
@@ -76,10 +102,41 @@ class Node(msgspec.Struct, Generic[K], gc=False, eq=False):
 
     height: int
     keys: tuple[K, ...]
-    entries: tuple[Any, ...]
     count: int
     owner: object
-    kept: dict[Aggregate[Any, Any, Any], Any] | None = None
+    kept: dict[Aggregate[Any, Any, Any], Any] | None
+
+    if TYPE_CHECKING:  # msgspec has it and does not tell.
+
+        def __copy__(self) -> Self: ...
+
+    @property
+    def entries(self) -> tuple[Any, ...]:
+        """One for each key. O(fan-out), as to set them; set `keys` first."""
+        return astuple(self)[_HEAD : _HEAD + len(self.keys)]
+
+    @entries.setter
+    def entries(self, entries: Iterable[Any]) -> None:
+        for place, entry in zip(PLACES, chain(entries, repeat(None)), strict=False):
+            setattr(self, place, entry)
+
+
+#: How many fields of a node come before its entries.
+_HEAD: Final = len(Node.__struct_fields__)
+
+_Whole: Final = cast(
+    Callable[..., Node[Any]],
+    msgspec.defstruct(
+        "Node", [(place, Any, None) for place in PLACES], bases=(Node,), gc=False, eq=False
+    ),
+)
+
+
+def make(
+    height: int, keys: tuple[K, ...], entries: Iterable[Any], count: int, owner: object
+) -> Node[K]:
+    """A node with these entries, one for each key."""
+    return _Whole(height, keys, count, owner, None, *entries)
 
 
 def spliced(run: tuple[M, ...], i: int, dropped: int, *new: M) -> tuple[M, ...]:
@@ -92,16 +149,32 @@ def spliced(run: tuple[M, ...], i: int, dropped: int, *new: M) -> tuple[M, ...]:
 def branch(nodes: list[Node[K]], owner: object) -> Node[K]:
     """A branch over nodes of one height, in order."""
     keys, items = tuple([n.keys[0] for n in nodes]), sum([n.count for n in nodes])
-    return Node(nodes[0].height + 1, keys, tuple(nodes), items, owner)
+    return make(nodes[0].height + 1, keys, nodes, items, owner)
 
 
 def find(node: Node[K], key: K) -> object:
     """The value of `key`, or ABSENT."""
     while node.height:
-        node = node.entries[bisect_right(node.keys, key, 1) - 1]
+        node = getattr(node, PLACES[bisect_right(node.keys, key, 1) - 1])
     keys = node.keys
     i = bisect_left(keys, key)
-    return node.entries[i] if i < len(keys) and keys[i] == key else ABSENT
+    return getattr(node, PLACES[i]) if i < len(keys) and keys[i] == key else ABSENT
+
+
+#: From the root to a leaf: each branch and the place where the way goes on.
+Path: TypeAlias = list[tuple[Node[K], int]]
+
+
+def seek(node: Node[K], key: K) -> tuple[Path[K], Node[K], int, bool]:
+    """The path to `key`, its leaf, its place there, and whether it is there."""
+    path = []
+    while node.height:
+        i = bisect_right(node.keys, key, 1) - 1
+        path.append((node, i))
+        node = getattr(node, PLACES[i])
+    keys = node.keys
+    i = bisect_left(keys, key)
+    return path, node, i, i < len(keys) and keys[i] == key
 
 
 def cut(node: Node[K], start: K | None, stop: K | None) -> tuple[int, int]:
@@ -124,7 +197,7 @@ def runs(
             stack.pop()
             continue
         low, high = cut(node, start, stop)
-        entries = node.entries[low:high][::step]
+        entries = astuple(node)[_HEAD + low : _HEAD + high][::step]
         if node.height:
             stack.append(iter(entries))
             continue
@@ -155,7 +228,7 @@ def load_leaves(pairs: Iterable[tuple[K, V]]) -> Iterator[Node[K]]:
             if not a < b:
                 raise ValueError(f"keys must strictly increase: {a!r} is followed by {b!r}")
         last = keys[-1:]
-        yield Node(0, keys, tuple([value for _, value in group]), len(keys), None)
+        yield make(0, keys, [value for _, value in group], len(keys), None)
 
 
 def aggregate(node: Node[K], agg: Aggregate[K, V, M], start: K | None, stop: K | None) -> M:
@@ -214,12 +287,12 @@ def check_place(place: Place) -> Iterator[str]:
     node, height, low, high, path = place
     if node.height != height:
         yield f"I2 at {path}: height {node.height} where {height} is wanted"
-    if path != "root" and len(node.entries) < node.least:
-        yield f"I2 at {path}: {len(node.entries)} entries are less than {node.least}"
+    if path != "root" and len(node.keys) < node.least:
+        yield f"I2 at {path}: {len(node.keys)} entries are less than {node.least}"
     if node.height and low is not None and node.keys[0] != low:
         yield f"I1 at {path}: own separator {node.keys[0]!r} is not its parent's, {low!r}"
     first = last = node
-    while first.height and first.entries and last.height and last.entries:
+    while first.height and first.keys and last.height and last.keys:
         first, last = first.entries[0], last.entries[-1]
     for key in [*first.keys[:1], *last.keys[-1:]]:
         if (low is not None and key < low) or (high is not None and not key < high):
@@ -229,7 +302,7 @@ def check_place(place: Place) -> Iterator[str]:
 def check_node(place: Place) -> Iterator[str]:
     """What can be said of a node without opening its children."""
     node, _, _, _, path = place
-    size = len(node.entries)
+    size = len(node.keys)
     items = sum([child.count for child in node.entries]) if node.height else size
     if node.height and size < 2:
         yield f"I2 at {path}: a branch with {size} children"
@@ -238,8 +311,9 @@ def check_node(place: Place) -> Iterator[str]:
             yield f"I1 at {path}: key {a!r} is not below its successor {b!r}"
     if size > node.most:
         yield f"I2 at {path}: {size} entries are more than {node.most}"
-    if size != len(node.keys):
-        yield f"I2 at {path}: {len(node.keys)} keys for {size} entries"
+    spare = sum([entry is not None for entry in astuple(node)[_HEAD + size :]])
+    if spare:
+        yield f"I2 at {path}: {spare} entries without a key"
     if node.count != items:
         yield f"I2 at {path}: counts {node.count} items and has {items}"
     for agg, value in (node.kept or {}).items():

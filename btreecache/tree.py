@@ -7,16 +7,18 @@ Both are whole, any thread may read both without a lock, and keeping both costs 
 All items are in the leaves. A branch holds children, and with each child a key that nothing below
 the child is lower than. The first of these is never compared: what belongs to no other child
 belongs to the first. Such a bound need not be a key that still exists, so deletes leave it alone.
-Leaves and branches have one shape, two parallel tuples, because there bisection, slicing and
-joining run at the speed of C. Tuples are never changed, not even in a fresh node: an update that
-only replaces a value shares all its keys with the tree before. And tuples, unlike lists, can leave
-the care of the garbage collector, which otherwise takes as long as the writes.
+Leaves and branches have one shape: a tuple of keys, where bisection runs at the speed of C, and for
+each key an entry in a field of its own, so that a node is copied in one go and the garbage
+collector, which otherwise takes as long as the writes, sees nothing of it. Tuples are never
+changed, not even in a fresh node: an update that only replaces a value shares all its keys with the
+tree before.
 
 To copy the same path once per change would be waste where many changes make one revision. An Editor
 signs the nodes that it makes with a token, an object that nobody else has. A node with the editor's
 token can't have been seen by anyone yet and is changed in place; any other is copied first, in
-`Editor._own` and nowhere else. `freeze` forgets the token, and with it goes the last right to
-change those nodes.
+`Editor._own`, or replaced. `freeze` forgets the token, and with it goes the last right to change
+those nodes. Only the commonest write, a new value for a key in `Tree.set`, does without: it copies
+every node of one path and needs to know nothing about them.
 
 What never changes can be remembered. A value computed from the items below a node (an `Aggregate`)
 is kept with the node and is right for every tree that contains it: after a write only the written
@@ -32,15 +34,19 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, count, pairwise, starmap
 from operator import add
-from typing import Final, Generic, NamedTuple, cast
+from typing import Any, Final, Generic, NamedTuple, cast
+
+import msgspec
 
 from btreecache.node import (
     ABSENT,
+    PLACES,
     Absent,
     Aggregate,
     K,
     M,
     Node,
+    Path,
     Place,
     V,
     aggregate,
@@ -50,7 +56,9 @@ from btreecache.node import (
     find,
     groups,
     load_leaves,
+    make,
     runs,
+    seek,
     spliced,
     unshared,
 )
@@ -68,21 +76,23 @@ class Diff(NamedTuple, Generic[K, V]):
     changed: list[tuple[K, V, V]]
 
 
-class Tree(Generic[K, V]):
+class Tree(msgspec.Struct, Generic[K, V], gc=False, eq=False):
     """An immutable ordered mapping. `set`, `delete` and `edit` lead to other trees, sharing nodes.
 
-    `size(key, value)` gives the bytes of an item, here and in every tree derived from this one. Any
-    thread may read any tree at any time. Ranges are half-open, `start <= key < stop`; None is no
-    bound. Equal means the same items, found in O(nodes not shared), hence a tree is unhashable.
+    `Tree()` is empty. `Tree(size=function)`: `function(key, value)` gives the bytes of an item,
+    here and in every tree derived from this one. Any thread may read any tree at any time. Ranges
+    are half-open, `start <= key < stop`; None is no bound. Equal means the same items, found in
+    O(nodes not shared), hence a tree is unhashable. The garbage collector doesn't see trees.
     """
 
-    __slots__ = ("_root", "_size")
+    _root: Node[K] = msgspec.field(default_factory=lambda: make(0, (), (), 0, None))
+    size: Callable[[K, V], int] | Aggregate[K, V, int] | None = None
+
     __hash__ = None  # type: ignore[assignment]
 
-    def __init__(self, *, size: Callable[[K, V], int] | None = None) -> None:
-        """The empty tree. O(1)."""
-        self._root: Node[K] = Node(0, (), (), 0, None)
-        self._size = None if size is None else Aggregate("size_bytes", 0, size, add)
+    def __post_init__(self) -> None:
+        if self.size is not None and not isinstance(self.size, Aggregate):
+            self.size = Aggregate("size_bytes", 0, self.size, add)
 
     @classmethod
     def from_sorted(
@@ -145,9 +155,23 @@ class Tree(Generic[K, V]):
 
     def set(self, key: K, value: V) -> Tree[K, V]:
         """A tree that also holds `key` with `value`; this one if it does already. O(log n)."""
-        editor = Editor(self)
-        editor.set(key, value)
-        return editor.freeze()
+        path, leaf, i, found = seek(self._root, key)
+        if not found:
+            editor = Editor(self)
+            editor._sought = key, (path, leaf, i, found)
+            editor.set(key, value)
+            return editor.freeze()
+        if getattr(leaf, PLACES[i]) is value:
+            return self
+        # Copies of nodes that were published: the token on them is nobody's any more.
+        entry: object = value
+        path.append((leaf, i))
+        for old, i in reversed(path):
+            node = old.__copy__()
+            node.kept = None
+            setattr(node, PLACES[i], entry)
+            entry = node
+        return Tree(node, self.size)
 
     def delete(self, key: K) -> Tree[K, V]:
         """A tree without `key`. O(log n). KeyError if there is no such key."""
@@ -165,7 +189,7 @@ class Tree(Generic[K, V]):
         while node.height:
             i = bisect_right(node.keys, key, 1) - 1
             rank += sum([child.count for child in node.entries[:i]])
-            node = node.entries[i]
+            node = getattr(node, PLACES[i])
         return rank + bisect_left(node.keys, key)
 
     def select(self, index: int) -> tuple[K, V]:
@@ -199,9 +223,9 @@ class Tree(Generic[K, V]):
 
     def size_bytes(self, start: K | None = None, stop: K | None = None) -> int:
         """The bytes of a range by the tree's size function, as `aggregate`. TypeError without."""
-        if self._size is None:
+        if not isinstance(self.size, Aggregate):
             raise TypeError("this tree has no size function: make it with Tree(size=...)")
-        return aggregate(self._root, self._size, start, stop)
+        return aggregate(self._root, self.size, start, stop)
 
     def changes(self, other: Tree[K, V]) -> Iterator[tuple[K, V | Absent, V | Absent]]:
         """(key, old, new) of each key that differs, in order; self is old, `other` is new.
@@ -268,41 +292,38 @@ class Editor(Generic[K, V]):
     nothing. `copied`: nodes copied or created so far, the memory that the result has for its own.
     """
 
-    __slots__ = ("_base", "_root", "_token", "copied")
+    __slots__ = ("_base", "_root", "_sought", "_token", "copied")
 
     def __init__(self, base: Tree[K, V]) -> None:
         self._base = base
         self._root = base._root
         self._token: object | None = object()
+        self._sought: tuple[K, tuple[Path[K], Node[K], int, bool]] | None = None
         self.copied = 0
 
     def get(self, key: K, default: V | None = None) -> V | None:
         """The value that `key` has by now, or `default`. O(log n)."""
         _, leaf, i, found = self._seek(key)
-        return cast(V, leaf.entries[i]) if found else default
+        return cast(V, getattr(leaf, PLACES[i])) if found else default
 
     def set(self, key: K, value: V) -> None:
         """Let `key` have `value`. O(log n)."""
         path, leaf, i, found = self._seek(key)
-        if found and leaf.entries[i] is value:
-            return
-        leaf = self._own(leaf)
-        leaf.entries = spliced(leaf.entries, i, 1 if found else 0, value)
         if not found:
-            leaf.keys = spliced(leaf.keys, i, 0, key)
-            leaf.count += 1
-        self._hang(path, leaf, 0 if found else 1)
+            keys, values = spliced(leaf.keys, i, 0, key), spliced(leaf.entries, i, 0, value)
+            self._hang(path, self._remade(leaf, keys, values), 1)
+        elif getattr(leaf, PLACES[i]) is not value:
+            leaf = self._own(leaf)
+            setattr(leaf, PLACES[i], value)
+            self._hang(path, leaf, 0)
 
     def delete(self, key: K) -> None:
         """Take `key` out. O(log n). KeyError if there is no such key."""
         path, leaf, i, found = self._seek(key)
         if not found:
             raise KeyError(key)
-        leaf = self._own(leaf)
-        leaf.keys = spliced(leaf.keys, i, 1)
-        leaf.entries = spliced(leaf.entries, i, 1)
-        leaf.count -= 1
-        self._hang(path, leaf, -1)
+        keys, values = spliced(leaf.keys, i, 1), spliced(leaf.entries, i, 1)
+        self._hang(path, self._remade(leaf, keys, values), -1)
 
     def freeze(self) -> Tree[K, V]:
         """The result; the original tree if nothing changed. O(1). Ends the editor.
@@ -314,63 +335,70 @@ class Editor(Generic[K, V]):
         self._token = None  # I3: from here on nobody can prove to own the new nodes.
         if self._root is self._base._root:
             return self._base
-        tree: Tree[K, V] = Tree.__new__(Tree)
-        tree._root, tree._size = self._root, self._base._size
-        return tree
+        return Tree(self._root, self._base.size)
 
-    def _seek(self, key: K) -> tuple[list[tuple[Node[K], int]], Node[K], int, bool]:
-        """The way to `key`, its leaf, its place there, and whether it is there. Only reads."""
+    def _seek(self, key: K) -> tuple[Path[K], Node[K], int, bool]:
+        """As `node.seek`. A second call with the same key and no change between costs nothing."""
         if self._token is None:
             raise RuntimeError(_FROZEN)
-        node, path = self._root, []
-        while node.height:
-            i = bisect_right(node.keys, key, 1) - 1
-            path.append((node, i))
-            node = node.entries[i]
-        keys = node.keys
-        i = bisect_left(keys, key)
-        return path, node, i, i < len(keys) and keys[i] == key
+        if self._sought is None or self._sought[0] is not key:
+            self._sought = (key, seek(self._root, key))
+        return self._sought[1]
 
     def _own(self, node: Node[K]) -> Node[K]:
         """The node itself if this editor made it, else a copy: the only way to a writable node."""
         if node.owner is self._token:
             return node
         self.copied += 1
-        return Node(node.height, node.keys, node.entries, node.count, self._token)
+        copy: Node[K] = node.__copy__()
+        copy.owner, copy.kept = self._token, None
+        return copy
 
-    def _hang(self, path: list[tuple[Node[K], int]], node: Node[K], change: int) -> None:
+    def _remade(self, leaf: Node[K], keys: tuple[K, ...], values: tuple[V, ...]) -> Node[K]:
+        """A leaf of our own in the place of `leaf`, with other keys."""
+        if leaf.owner is not self._token:
+            self.copied += 1
+        return make(0, keys, values, len(keys), self._token)
+
+    def _hang(self, path: Path[K], node: Node[K], change: int) -> None:
         """Hang `node`, our own, at the end of `path`; own the path and mend sizes on the way up."""
+        self._sought = None
         for old, i in reversed(path):
             parent = self._own(old)
-            if parent.entries[i] is not node:
-                parent.entries = spliced(parent.entries, i, 1, node)
-            parent.count += change
-            size = len(node.entries)
-            if size > node.most:
-                self._split(parent, i)
-            elif size < node.least:
-                self._refill(parent, i)
+            setattr(parent, PLACES[i], node)
+            if change:
+                parent.count += change
+                size = len(node.keys)
+                if size > node.most:
+                    self._split(parent, i)
+                elif size < node.least:
+                    self._refill(parent, i)
             node = parent
-        if len(node.entries) > node.most:
+        if len(node.keys) > node.most:
             self.copied += 1
             node = branch([node], self._token)
             self._split(node, 0)
-        elif node.height and len(node.entries) == 1:
+        elif node.height and len(node.keys) == 1:
             node = node.entries[0]
         self._root = node
 
     def _split(self, parent: Node[K], i: int) -> None:
         """Make two of child `i`, which is our own and too large (I2)."""
         left = parent.entries[i]
-        middle = len(left.entries) // 2
-        keys, entries = left.keys[middle:], left.entries[middle:]
-        count = sum([n.count for n in entries]) if left.height else len(entries)
-        right = Node(left.height, keys, entries, count, self._token)
-        left.keys, left.entries = left.keys[:middle], left.entries[:middle]
-        left.count -= count
-        parent.keys = spliced(parent.keys, i + 1, 0, keys[0])
-        parent.entries = spliced(parent.entries, i + 1, 0, right)
+        right = self._halve(left, left.keys, left.entries)
+        keys, nodes = parent.keys, parent.entries
+        parent.keys = spliced(keys, i + 1, 0, right.keys[0])
+        parent.entries = spliced(nodes, i + 1, 0, right)
+
+    def _halve(self, left: Node[K], keys: tuple[K, ...], entries: tuple[Any, ...]) -> Node[K]:
+        """Leave one half of the entries to `left`, our own, and make a node of the other half."""
+        middle = len(keys) // 2
+        low, high = entries[:middle], entries[middle:]
+        left.keys, left.entries = keys[:middle], low
+        left.count = sum([n.count for n in low]) if left.height else len(low)
+        count = sum([n.count for n in high]) if left.height else len(high)
         self.copied += 1
+        return make(left.height, keys[middle:], high, count, self._token)
 
     def _refill(self, parent: Node[K], i: int) -> None:
         """Join child `i`, which is too small (I2), with a neighbour: the left one if there is one.
@@ -379,11 +407,15 @@ class Editor(Generic[K, V]):
         spare is stolen at once, so that the next deletes here find room.
         """
         i = max(1, i)
-        left, right = self._own(parent.entries[i - 1]), parent.entries[i]
-        left.keys = left.keys + right.keys
-        left.entries += right.entries
-        left.count += right.count
-        parent.keys = spliced(parent.keys, i, 1)
-        parent.entries = spliced(parent.entries, i - 1, 2, left)
-        if len(left.entries) > left.most:
-            self._split(parent, i - 1)
+        nodes = parent.entries
+        left, right = self._own(nodes[i - 1]), nodes[i]
+        keys, entries = left.keys + right.keys, left.entries + right.entries
+        if len(keys) > left.most:
+            right = self._halve(left, keys, entries)
+            parent.keys = spliced(parent.keys, i, 1, right.keys[0])
+            parent.entries = spliced(nodes, i - 1, 2, left, right)
+        else:
+            left.keys, left.entries = keys, entries
+            left.count += right.count
+            parent.keys = spliced(parent.keys, i, 1)
+            parent.entries = spliced(nodes, i - 1, 2, left)

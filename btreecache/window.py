@@ -6,13 +6,20 @@ keeps the window that it took, whatever the writer evicts meanwhile.
 
 Segments have a fixed length, so an entry's place is plain arithmetic, and eviction advances `start`
 and drops whole segments.
+
+However many revisions are retained, the garbage collector has next to nothing to visit: only the
+lists of the last segment. A full segment holds tuples, and a tuple of what the collector doesn't
+track isn't tracked itself; windows and segments are structs that it never tracks (`gc=False`).
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import msgspec
+from msgspec.structs import replace
 
 from btreecache.element import Element
 from btreecache.errors import Compacted, FutureRevision
@@ -24,21 +31,32 @@ from btreecache.tree import Tree
 SEGMENT_ENTRIES = 256
 
 
-class Segment:
-    """Parallel lists, one item an entry: only the writer appends, nobody ever changes an item.
+class Segment(msgspec.Struct, frozen=True, eq=False, gc=False):
+    """Parallel sequences, one item an entry: nobody ever changes an item.
 
     `superseded_bytes` is a running sum over the window's life: what each batch made unreachable
     from the newest snapshot, and so what evicting the entries before it sets free.
     """
 
-    __slots__ = ("batches", "revisions", "superseded_bytes", "times_s", "trees")
+    revisions: Sequence[int]
+    batches: Sequence[Batch | None]
+    trees: Sequence[Tree[bytes, Element]]
+    times_s: Sequence[float]
+    superseded_bytes: Sequence[int]
 
-    def __init__(self) -> None:
-        self.revisions: list[int] = []
-        self.batches: list[Batch | None] = []
-        self.trees: list[Tree[bytes, Element]] = []
-        self.times_s: list[float] = []
-        self.superseded_bytes: list[int] = []
+
+class OpenSegment(Segment, frozen=True, eq=False, gc=False):
+    """The last segment of a window: lists that the one writer appends to, and nobody else."""
+
+    revisions: list[int]
+    batches: list[Batch | None]
+    trees: list[Tree[bytes, Element]]
+    times_s: list[float]
+    superseded_bytes: list[int]
+
+    @classmethod
+    def empty(cls) -> OpenSegment:
+        return cls([], [], [], [], [])
 
     def append(
         self,
@@ -55,6 +73,16 @@ class Segment:
         self.superseded_bytes.append(superseded_bytes)
         self.revisions.append(revision)
 
+    def sealed(self) -> Segment:
+        """The same entries, never to grow again. Older windows may go on reading this one."""
+        return Segment(
+            tuple(self.revisions),
+            tuple(self.batches),
+            tuple(self.trees),
+            tuple(self.times_s),
+            tuple(self.superseded_bytes),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
@@ -70,8 +98,7 @@ class Bounds:
     revisions: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(msgspec.Struct, frozen=True, eq=False, gc=False):
     """The snapshots that can be read and the batches that can be watched.
 
     oldest        the lowest revision that can be read
@@ -89,7 +116,7 @@ class Window:
     @classmethod
     def of(cls, revision: int, tree: Tree[bytes, Element], time_s: float) -> Window:
         """A window that begins with the state `tree` at `revision`."""
-        segment = Segment()
+        segment = OpenSegment.empty()
         segment.append(revision, None, tree, time_s, 0)
         return cls((segment,), 0, 1, revision, revision, revision)
 
@@ -170,16 +197,17 @@ class Window:
         self, batch: Batch, tree: Tree[bytes, Element], time_s: float, superseded_bytes: int
     ) -> Window:
         """The window with one more revision. Only the one writer may call this, on its newest."""
-        segments = self.segments
-        if self.stop == len(segments) * SEGMENT_ENTRIES:
-            segments = (*segments, Segment())
-        segment, at = segments[-1], self.stop % SEGMENT_ENTRIES
-        assert len(segment.revisions) == at, "append to a window that is not the newest"
-        total = self._superseded(self.stop - 1) + superseded_bytes
-        segment.append(batch.revision, batch, tree, time_s, total)
-        return Window(
-            segments, self.start, self.stop + 1, self.oldest, batch.revision, self.watch_floor
-        )
+        segments, stop, revision = self.segments, self.stop, batch.revision
+        segment = segments[-1]
+        assert isinstance(segment, OpenSegment)
+        held = len(segment.revisions)
+        assert (stop - held) % SEGMENT_ENTRIES == 0, "append to a window that is not the newest"
+        total = segment.superseded_bytes[-1] + superseded_bytes
+        if held == SEGMENT_ENTRIES:
+            full, segment = segment, OpenSegment.empty()
+            segments = (*segments[:-1], full.sealed(), segment)
+        segment.append(revision, batch, tree, time_s, total)
+        return Window(segments, self.start, stop + 1, self.oldest, revision, self.watch_floor)
 
     def progress(self, revision: int) -> Window:
         """The same content, readable up to `revision`."""

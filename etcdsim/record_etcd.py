@@ -13,7 +13,6 @@ revisions that deleted nothing: before 3.4.33 and 3.5.15 etcd loses deletes ther
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -50,13 +49,6 @@ def _grpc() -> Any:
     return grpc
 
 
-def marks_are_safe(version: str) -> bool:
-    """Whether no progress mark of this etcd overtakes an event. Unreadable versions aren't safe."""
-    match = re.match(r"(\d+)\.(\d+)\.(\d+)", version)
-    numbers = tuple(map(int, match.groups())) if match else (0,)
-    return numbers >= (3, 4, 31) and not (3, 5, 0) <= numbers < (3, 5, 13)
-
-
 @dataclass(slots=True)
 class _Watch:
     """One watch as its stream's reader fills it."""
@@ -65,6 +57,7 @@ class _Watch:
     request: WatchRequest
     responses: list[Response] = field(default_factory=list)
     is_open: bool = True
+    is_leaving: bool = False  # the server was asked to cancel it
 
     def seen(self) -> int:
         """The last revision that it got an event of."""
@@ -137,6 +130,8 @@ class _Client:
         self._requests.put(wire.WatchRequest(create_request=create))
 
     def cancel(self, watch_id: int) -> None:
+        with self.changed:
+            self.watches[watch_id].is_leaving = True
         request = wire.WatchCancelRequest(watch_id=watch_id)
         self._requests.put(wire.WatchRequest(cancel_request=request))
 
@@ -161,13 +156,11 @@ class _Client:
         revision = answer.header.revision
         if answer.watch_id == -1:
             # A mark for all the watches of the stream. In etcd the answer to a creation goes
-            # another way and may overtake it: one that isn't newer may be older than the watch.
+            # another way and may overtake it: one that isn't newer may be older than the watch. So
+            # may it overtake the answer to a cancellation: it speaks of the watches that are left.
             for watch in self.watches.values():
-                if (
-                    watch.is_open
-                    and watch.responses
-                    and revision > watch.responses[0].header_revision
-                ):
+                told = watch.is_open and not watch.is_leaving and watch.responses
+                if told and revision > watch.responses[0].header_revision:
                     watch.responses.append(Response("progress", revision))
             return
         watch = self.watches[answer.watch_id]
@@ -335,7 +328,7 @@ def _record(
     if status is None:
         raise RecordError("the etcd answers no more")
     if marks is None:
-        marks = marks_are_safe(status.version)
+        marks = wire.marks_are_safe(status.version)
     first = int(status.header.revision)
     prefix = b"etcdsim/record/%d/%d/" % (seed, first)
     there, first = _read_all(clients[0], prefix)

@@ -11,6 +11,7 @@ about a millisecond, does no I/O and starts nothing.
 
 from __future__ import annotations
 
+import re
 from typing import Any, NamedTuple
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
@@ -305,3 +306,14 @@ COMPACT = Method("/etcdserverpb.KV/Compact", CompactionRequest, CompactionRespon
 WATCH = Method("/etcdserverpb.Watch/Watch", WatchRequest, WatchResponse, stream=True)
 AUTHENTICATE = Method("/etcdserverpb.Auth/Authenticate", AuthenticateRequest, AuthenticateResponse)
 STATUS = Method("/etcdserverpb.Maintenance/Status", StatusRequest, StatusResponse)
+
+
+def marks_are_safe(version: str) -> bool:
+    """Whether no progress mark of an etcd of this version overtakes an event.
+
+    Before 3.4.31 and in 3.5.0 to 3.5.12 one may (etcd issue 15220). The rule is kube-apiserver's
+    feature check. An unreadable version is not trusted.
+    """
+    match = re.match(r"(\d+)\.(\d+)\.(\d+)", version)
+    numbers = tuple(map(int, match.groups())) if match else (0,)
+    return numbers >= (3, 4, 31) and not (3, 5, 0) <= numbers < (3, 5, 13)

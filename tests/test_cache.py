@@ -129,8 +129,8 @@ class TestFeedFaults:
             (batch(16, put(b"z", b"", 15)), "misplaced_event", 15),
             (batch(16, put(b"z", b"", 16, created=16, version=2)), "misplaced_event", 15),
             (batch(16, put(b"z", b"", 16, created=15, version=1)), "misplaced_event", 15),
-            (batch(16, put(b"a", b"", 16, created=3, version=2), delete(b"a"), delete(b"a")),
-             "unknown_key_deleted", 0),
+            (batch(16, put(b"a", b"", 16, created=3, version=2), delete(b"a")),
+             "key_repeated", 15),
         ],
     )  # fmt: skip
     def test_broken_batches(self, broken: Batch, kind: str, good: int) -> None:
@@ -158,6 +158,21 @@ class TestFeedFaults:
         assert cache.ready
         assert content(cache) == {b"a": b"new"}
         assert cache.oldest == 30
+
+    def test_a_key_changes_at_most_once_in_a_batch(self) -> None:
+        """Even where its versions fit. The same event object twice is no better."""
+        first = put(b"z", b"1", 11)
+        after = put(b"z", b"2", 11, created=11, version=2)
+        other = put(b"y", b"", 11)
+        for events in ([first, after], [first, other, after], [first, delete(b"z")], [first] * 2):
+            cache = filled()
+            with pytest.raises(FeedFault, match="key_repeated") as caught:
+                cache.apply(batch(11, *events))
+            assert (caught.value.key, caught.value.good) == (b"z", 10)
+            assert content(cache, 10) == {b"a": b"a3", b"b": b"b9"}
+        cache.replace(10, [])
+        cache.apply(batch(11, first, other))
+        assert content(cache) == {b"y": b"", b"z": b"1"}
 
     def test_a_mark_that_takes_back_a_promise(self) -> None:
         cache = filled()

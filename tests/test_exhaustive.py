@@ -90,7 +90,7 @@ class Story:
 
     def at(self, revision: int) -> Content:
         if self.good is not None and revision > self.good:
-            raise NotReady
+            raise NotReady("suspect")
         if revision < self.oldest:
             raise Compacted(revision)
         if revision > self.current:

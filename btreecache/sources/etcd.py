@@ -10,12 +10,12 @@ It does not resume a broken watch: that is the follower's part, which knows what
 from __future__ import annotations
 
 import logging
-import re
 import threading
 import time
 import weakref
 from collections import deque
 from collections.abc import Iterator
+from operator import attrgetter
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -42,19 +42,6 @@ FIRST_PAGE_KEYS = 64
 def range_end(prefix: bytes) -> bytes:
     """The end of the range of all keys with `prefix`; b"\\0" is etcd's "to the last key"."""
     return prefix_end(prefix) or b"\0"
-
-
-def marks_are_safe(version: str) -> bool:
-    """Whether the progress marks of an etcd of this version can be trusted.
-
-    Before 3.4.31 and in 3.5.0 to 3.5.12 a mark may overtake events (etcd issue 15220). The rule is
-    kube-apiserver's feature check. An unreadable version is not trusted.
-    """
-    match = re.match(r"(\d+)\.(\d+)\.(\d+)", version)
-    if match is None:
-        return False
-    numbers = tuple(int(number) for number in match.groups())
-    return numbers >= (3, 4, 31) and not (3, 5, 0) <= numbers < (3, 5, 13)
 
 
 class EtcdSource:
@@ -138,7 +125,7 @@ class EtcdSource:
         assert after >= 0
         # Asked again for each watch: another etcd, with other marks, may have taken its place.
         self._greet(again=True)
-        marks = marks_are_safe(self._version or "")
+        marks = wire.marks_are_safe(self._version or "")
         create = wire.WatchCreateRequest(
             key=prefix or b"\0",
             range_end=range_end(prefix),
@@ -265,6 +252,8 @@ class EtcdStream:
 
     def receive(self, timeout_s: float) -> Batch | Progress | None:
         """See Stream."""
+        if self._items and not self._closed:
+            return self._items.popleft()
         deadline = time.monotonic() + timeout_s
         while not self._items or self._closed:
             if self._closed or self._error is not None:
@@ -313,14 +302,14 @@ class EtcdStream:
     def _group(self, response: Any) -> None:
         """Events into batches. A fragment's last revision waits for the rest of the response."""
         events, revision = self._held, self._after
-        for event in response.events:
-            mod_revision = event.kv.mod_revision
+        for wired in response.events:
+            event, mod_revision = _event(wired)
             if mod_revision != revision:
                 if events:
                     self._items.append(Batch(revision, tuple(events)))
                     events = []
                 revision = mod_revision
-            events.append(_event(event))
+            events.append(event)
         self._after = revision
         if response.fragment:
             self._held = events
@@ -435,11 +424,16 @@ def _range(prefix: bytes, **fields: Any) -> Any:
     return wire.RangeRequest(key=prefix or b"\0", range_end=range_end(prefix), **fields)
 
 
+#: Each field of a message is looked up by its name: one call in C for all costs the least.
+_FIELDS = attrgetter("key", "value", "mod_revision", "create_revision", "version")
+
+
 def _element(kv: Any) -> Element:
-    return Element(kv.key, kv.value, kv.mod_revision, kv.create_revision, kv.version)
+    return Element(*_FIELDS(kv))
 
 
-def _event(event: Any) -> Event:
-    kv = event.kv
+def _event(event: Any) -> tuple[Event, int]:
+    """The event, and the revision that it belongs to."""
+    element = Element(*_FIELDS(event.kv))
     previous = _element(event.prev_kv) if event.HasField("prev_kv") else None
-    return Event(kv.key, None if event.type else _element(kv), previous)
+    return Event(element.key, None if event.type else element, previous), element.mod_revision

@@ -19,7 +19,7 @@ import pytest
 from btreecache.element import Element
 from btreecache.errors import BadRequest, Compacted, MissingExtra, SourceError, Unavailable
 from btreecache.event import Batch, Event, Progress
-from btreecache.sources.etcd import EtcdSource, EtcdStream, marks_are_safe, range_end
+from btreecache.sources.etcd import EtcdSource, EtcdStream, range_end
 from btreecache.sources.etcd_connection import parse_endpoint
 from etcdsim import wire
 
@@ -166,7 +166,7 @@ def test_watch_request(server: Server, source: EtcdSource) -> None:
     ],
 )  # fmt: skip
 def test_marks_are_safe(version: str, safe: bool) -> None:
-    assert marks_are_safe(version) is safe
+    assert wire.marks_are_safe(version) is safe
 
 
 @pytest.mark.parametrize("version", ["3.4.23", "3.5.12", (grpc.StatusCode.UNIMPLEMENTED, "no")])

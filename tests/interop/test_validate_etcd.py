@@ -5,15 +5,18 @@ from __future__ import annotations
 import threading
 import time
 from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
 
 import pytest
 
 from etcdsim import wire
 from etcdsim.cli import main
 from etcdsim.record import RecordError
-from etcdsim.record_etcd import marks_are_safe, record_etcd
-from etcdsim.trace import load_trace
+from etcdsim.record_etcd import _Client, _Watch, record_etcd
+from etcdsim.trace import WatchRequest, load_trace
 from etcdsim.validate import overall, validate
+from etcdsim.wire import marks_are_safe
 from tests.interop.etcd_server import EtcdServer, Writer
 from tests.traces import run_one
 
@@ -102,3 +105,27 @@ def test_marks_that_overtake_events_are_found_in_an_etcd_that_has_them(etcd: Etc
             break
     assert ("Bookmarkable" in broken) != marks_are_safe(version)
     assert broken <= {"Bookmarkable", "Reliable"}
+
+
+def test_a_mark_that_overtakes_a_cancellation_is_not_held_against_the_watch() -> None:
+    """Seeds 2840 and 10682 on etcd 3.5.30.
+
+    A watch far behind keeps etcd from answering a progress request. Once it is cancelled the answer
+    goes out, to all the watches that are left, and may come before the answer to the cancellation.
+    """
+    client = _Client.__new__(_Client)
+    client.changed = threading.Condition()
+    client._requests = SimpleQueue()
+    request = WatchRequest(b"a", b"b", 242)
+    client.watches = {1: _Watch(0, request), 2: _Watch(0, request)}
+    for watch_id in client.watches:
+        client._take(_answer(253, watch_id=watch_id, created=True))
+    client.cancel(1)
+    client._take(_answer(276, watch_id=-1))
+    client._take(_answer(276, watch_id=1, canceled=True))
+    kinds = [[one.kind for one in watch.responses] for watch in client.watches.values()]
+    assert kinds == [["created", "canceled"], ["created", "progress"]]
+
+
+def _answer(revision: int, **fields: Any) -> Any:
+    return wire.WatchResponse(header=wire.ResponseHeader(revision=revision), **fields)

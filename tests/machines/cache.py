@@ -480,7 +480,9 @@ class CacheMachine(ReadingMachine):
         away = Element(unknown, b"", at, max(at - 2, 0), 3)
         odd = Element(unknown, b"", at, at, 2)
         early = Element(unknown, b"", at - 1, at - 1, 1)
+        second = Event(unknown, rng.choice([None, odd]))
         choices = [
+            Broken("key_repeated", at, at - 1, [fresh, second]),
             Broken("revision_repeated", last, last - 1, [fresh]),
             Broken("revision_went_back", last - 1, last - 2, [fresh]),
             Broken("unknown_key_deleted", at, 0, [Event(unknown, None)]),

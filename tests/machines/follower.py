@@ -19,6 +19,7 @@ from btreecache import (
     Compacted,
     Element,
     Event,
+    FeedFault,
     Follower,
     NotReady,
     Progress,
@@ -261,13 +262,23 @@ class FollowerMachine(Machine):
         assert self.source.spoiled is None or good < self.source.spoiled
         self.source.spoiled = None
         for revision, keys in [*self.source.unproven.items()]:
-            if fault.key in keys:
+            if fault.key in keys and not self.erased(fault, revision):
                 assert good < revision
             if good < revision:
                 del self.source.unproven[revision]
         window = self.cache.state.window
         if window is not None:
             self.refused |= {revision for revision in window.revisions() if revision > good}
+
+    def erased(self, fault: FeedFault, revision: int) -> bool:
+        """Whether a delete delivered since then leaves no trace of what was lost at `revision`."""
+        return any(
+            event.key == fault.key and event.is_delete
+            for batch in self.source.batches
+            if revision < batch.revision < fault.revision
+            and batch.revision not in self.source.unproven
+            for event in batch.events
+        )
 
     def readable(self) -> Iterator[int]:
         state = self.cache.state
