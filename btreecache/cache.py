@@ -18,18 +18,22 @@ from time import monotonic
 import msgspec
 from msgspec.structs import replace
 
+from btreecache.codec import Codec, Transform
 from btreecache.element import Element
 from btreecache.errors import FeedFault, FutureRevision, NotReady
 from btreecache.event import Batch, Event, Progress
 from btreecache.feed import check_event, check_keys, check_order, check_progress
+from btreecache.index import Index, Indexes
+from btreecache.scope import Scope, Scopes
 from btreecache.snapshot import Page, Snapshot
 from btreecache.tree import ABSENT, Diff, Tree
 from btreecache.verify import Verifier, level_from
 from btreecache.watch import Watcher
 from btreecache.window import Bounds, Window
 
-#: What one copied tree node costs, for the byte bound: an object and two half-full lists.
-NODE_BYTES = 1_000
+#: What one copied tree node costs, for the byte bound: its fields, and a tuple of keys where those
+#: changed. As measured for whole updates, 1,300 bytes at three levels.
+NODE_BYTES = 450
 
 #: Feed faults remembered in full; all are counted.
 FAULTS_MAX = 1_000
@@ -63,7 +67,7 @@ class State(msgspec.Struct, frozen=True, eq=False, gc=False):
             raise NotReady(
                 f"revisions above {suspect_after} are suspect after a feed fault: resynchronising"
             )
-        return Snapshot(revision, window.at(revision))
+        return window.snapshot(revision)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +90,13 @@ class Cache:
 
     Reads may come from any thread at any time. Writes come from one thread, usually a Follower's.
     Raises NotReady from every read until it was filled.
+
+    bounds     what the window keeps
+    codec      makes of the source's elements those that are served; None: they are served raw
+    transform  called with every element after the codec, before it is stored. It may drop content
+               (Element.altered), not change the key or the revisions; and must not raise
+    indexes    declared indexes, kept in every snapshot
+    now        clock in seconds
     """
 
     def __init__(
@@ -93,15 +104,22 @@ class Cache:
         prefix: bytes = b"",
         *,
         bounds: Bounds | None = None,
+        codec: Codec | None = None,
+        transform: Transform | None = None,
+        indexes: Iterable[Index] = (),
         now: Callable[[], float] = monotonic,
     ) -> None:
         self.prefix = prefix
         self.bounds = bounds or Bounds()
+        self.indexes = tuple(indexes)
+        self._read = _reader(codec, transform)
+        self._unreadable: dict[bytes, str] = {}
         self._now = now
         self._state = State(None, None, 0, now())
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._waiting = 0  # threads inside `_changed.wait`; under the lock
+        self._scopes = Scopes()  # under the lock
         self._closed = False
         self._suspect: Snapshot | None = None
         self._faults: list[FeedFault] = []
@@ -154,6 +172,11 @@ class Cache:
         """The newest state that the last feed fault spoiled: never served, kept for a checker."""
         return self._suspect
 
+    @property
+    def unreadable(self) -> dict[bytes, str]:
+        """The keys of the newest state that the codec can't read, and why (Element.problem)."""
+        return dict(self._unreadable)
+
     def stats(self) -> Stats:
         window = self._state.window
         return Stats(
@@ -201,12 +224,21 @@ class Cache:
         state = self._state
         return state.at(older).diff(state.at(newer))
 
-    def watch(self, after: int | None = None, prefix: bytes | None = None) -> Watcher:
+    def watch(
+        self, after: int | None = None, prefix: bytes | None = None, *, exact: bool = False
+    ) -> Watcher:
         """A watcher that yields every batch above revision `after` (None: from now on).
 
-        Raises Compacted here or later when a batch that it should see is no longer retained.
+        Of the keys with `prefix`, or with `exact` of that key alone. Raises Compacted here or later
+        when a batch that it should see is no longer retained.
         """
-        return Watcher(self, after, self.prefix if prefix is None else prefix)
+        return Watcher(self, after, self.prefix if prefix is None else prefix, exact=exact)
+
+    def enter(self, prefix: bytes, *, exact: bool) -> tuple[Scope, State]:
+        """A live scope, and a state above which it notes everything. For Watcher. O(1)."""
+        with self._lock:
+            state = self._state
+            return self._scopes.enter(prefix, exact=exact, since=state.readable().current), state
 
     def wait_for(self, revision: int, timeout_s: float | None = None) -> Snapshot:
         """Wait until the cache has reached `revision`; the snapshot at it.
@@ -249,6 +281,9 @@ class Cache:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+            scopes = [*self._scopes]
+        for scope in scopes:
+            scope.wake()
 
     @property
     def closed(self) -> bool:
@@ -268,6 +303,9 @@ class Cache:
         Raises FeedFault if the elements are not in key order or lie outside the prefix.
         """
         tree = self._tree_of(revision, elements)
+        indexes = Indexes.of(self.indexes, tree.values())
+        if self._read is not None:
+            self._unreadable = {kept.key: kept.problem for kept in tree.values() if kept.problem}
         state, now = self._state, self._now()
         if self._verifier:
             self._verifier.replaced(tree)
@@ -278,13 +316,16 @@ class Cache:
                 window = window.watchable_from(last)
             batch = Batch(revision, _net_change(window.newest, tree), synthetic=True)
             superseded_bytes = sum(e.previous.size_bytes() for e in batch.events if e.previous)
-            window = window.append(batch, tree, now, superseded_bytes)
+            window = window.append(batch, tree, now, superseded_bytes, indexes)
             window = window.readable_from(revision).evict(self.bounds, now)
-            self._publish(State(window, None, state.epoch, now))
+            self._publish(State(window, None, state.epoch, now), batch)
         else:
-            self._publish(State(Window.of(revision, tree, now), None, state.epoch + 1, now))
+            window = Window.of(revision, tree, now, indexes)
+            self._publish(State(window, None, state.epoch + 1, now))
 
     def _tree_of(self, revision: int, elements: Iterable[Element]) -> Tree[bytes, Element]:
+        if self._read is not None:
+            elements = map(self._read, elements)
         try:
             tree = Tree.from_sorted((element.key, element) for element in elements)
         except ValueError as error:
@@ -307,7 +348,8 @@ class Cache:
         state = self._state
         window = state.readable()
         before = window.newest
-        edit, prefix = before.edit(), self.prefix
+        edit, prefix, read = before.edit(), self.prefix, self._read
+        indexes = window.newest_indexes.edit() if self.indexes else None
         events, superseded_bytes = [], 0
         try:
             check_order(window, batch)
@@ -320,7 +362,11 @@ class Cache:
                 if element is None:
                     edit.delete(key)
                 else:
+                    if read is not None:
+                        element = read(element)
                     edit.set(key, element)
+                if indexes is not None:
+                    indexes.change(previous, element)
                 if previous is not None:
                     superseded_bytes += previous.size_bytes()
                 events.append(Event(key, element, previous))
@@ -329,13 +375,19 @@ class Cache:
         kept = Batch(batch.revision, tuple(events), batch.synthetic)
         now = self._now()
         superseded_bytes += edit.copied * NODE_BYTES
-        window = window.append(kept, edit.freeze(), now, superseded_bytes)
+        if indexes is None:
+            window = window.append(kept, edit.freeze(), now, superseded_bytes)
+        else:
+            superseded_bytes += indexes.copied * NODE_BYTES + indexes.dropped_bytes
+            window = window.append(kept, edit.freeze(), now, superseded_bytes, indexes.freeze())
         window = window.evict(self.bounds, now)
         if self._verifier:
             self._verifier.applied(before, window)
         self._batches += 1
         self._events += len(events)
-        self._publish(State(window, state.suspect_after, state.epoch, now))
+        if read is not None:
+            self._note_unreadable(kept)
+        self._publish(State(window, state.suspect_after, state.epoch, now), kept)
 
     def progress(self, mark: Progress) -> None:
         """Take the source's word that everything up to the mark was delivered. Raises FeedFault."""
@@ -366,14 +418,51 @@ class Cache:
         self._publish(replace(state, suspect_after=good))
         return fault
 
-    def _publish(self, state: State) -> None:
-        self._state = state
-        # No wakeup is lost: a waiter counts itself and looks at the state in one turn with the
-        # lock. That turn came before this one, and it is counted here, or after, and it sees this
-        # state. Without waiters, which is the rule, a publication costs no more than the lock.
+    def _note_unreadable(self, batch: Batch) -> None:
+        for event in batch.events:
+            problem = event.element.problem if event.element else None
+            if problem:
+                self._unreadable[event.key] = problem
+            elif self._unreadable:
+                self._unreadable.pop(event.key, None)
+
+    def _publish(self, state: State, batch: Batch | None = None) -> None:
+        """Publish a state, by a batch or without one, and wake those who wait for it.
+
+        No wakeup is lost: a waiter counts itself and looks at the state in one turn with the lock.
+        That turn came before this one, and it is counted here, or after, and it sees this state.
+        Without waiters, which is the rule, a publication costs no more than the lock.
+        """
+        scopes, before = self._scopes, self._state
+        touched: Iterable[Scope] = ()
         with self._lock:
+            if scopes and state.epoch != before.epoch:
+                # What they noted is another history's, which may even have been ahead of this one.
+                touched, self._scopes = [*scopes], Scopes()
+            elif scopes and state.window and before.window:
+                # A batch that is about to go was in the window before.
+                old, floor = before.window, state.window.watch_floor
+                if floor > old.watch_floor:
+                    for forgotten in old.batches(old.watch_floor, floor):
+                        scopes.forget(forgotten)
+                if batch is not None:
+                    touched = scopes.note(batch)
+            self._state = state
             if self._waiting:
                 self._changed.notify_all()
+        for scope in touched:
+            scope.wake()
+
+
+def _reader(
+    codec: Codec | None, transform: Transform | None
+) -> Callable[[Element], Element] | None:
+    """What is done to each element on its way in, None: nothing."""
+    if codec is None:
+        return transform
+    if transform is None:
+        return codec.decode
+    return lambda element: transform(codec.decode(element))
 
 
 def _net_change(before: Tree[bytes, Element], after: Tree[bytes, Element]) -> tuple[Event, ...]:

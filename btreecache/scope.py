@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
-from threading import Lock
 from weakref import ref
 
 from btreecache.event import Batch
@@ -24,8 +23,8 @@ SWEEP_MIN = 64
 class Scope:
     """A live scope. Lives as long as a watcher holds it.
 
-    The writer changes it with the lock of its Scopes held; readers need none: a list of revisions
-    only grows at its end and is replaced as a whole when it is trimmed.
+    The writer changes it; readers need no lock: a list of revisions only grows at its end and is
+    replaced as a whole when it is trimmed, and `floor` rises before that.
 
     revisions  that touched it since it went live, ascending
     since      everything above this revision is noted
@@ -60,13 +59,12 @@ class Scope:
 class Scopes:
     """The live scopes of one cache.
 
-    `lock` orders a scope's going live with the writer: hold it to call `enter` together with
-    reading the state, and to call `note` together with publishing it. Then a batch that the state
-    taken does not show is noted (I6, Reliable).
+    Every call is made with the cache's lock held: `enter` together with taking the state, `note`
+    together with publishing one. So a batch that the state taken does not show is noted (I6,
+    Reliable).
     """
 
     def __init__(self) -> None:
-        self.lock = Lock()
         self._keys: dict[bytes, ref[Scope]] = {}
         self._prefixes: dict[bytes, ref[Scope]] = {}
         # The lengths of prefixes that end elsewhere than at a "/": looked for in every key. The

@@ -60,8 +60,12 @@ class Verifier:
             problems = list(newest.check(fresh_from=before))
         assert not problems, "; ".join(problems[:10])
         if self._level == "all":
+            problems = list(window.newest_indexes.check(newest.values()))
+            assert not problems, "; ".join(problems[:10])
             self._recompute(window, range(len(window)))
         elif self._applies % RECOMPUTE_EVERY == 0:
+            problems = list(window.newest_indexes.check(newest.values()))
+            assert not problems, "; ".join(problems[:10])
             last = len(window) - 1
             self._recompute(window, sorted({0, self._rng.randint(0, last), last}))
 

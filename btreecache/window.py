@@ -24,6 +24,8 @@ from msgspec.structs import replace
 from btreecache.element import Element
 from btreecache.errors import Compacted, FutureRevision
 from btreecache.event import Batch
+from btreecache.index import NO_INDEXES, Indexes
+from btreecache.snapshot import Snapshot
 from btreecache.tree import Tree
 
 #: Entries in a segment: what one append copies is len(window) / SEGMENT_ENTRIES pointers, what an
@@ -41,6 +43,7 @@ class Segment(msgspec.Struct, frozen=True, eq=False, gc=False):
     revisions: Sequence[int]
     batches: Sequence[Batch | None]
     trees: Sequence[Tree[bytes, Element]]
+    indexes: Sequence[Indexes]
     times_s: Sequence[float]
     superseded_bytes: Sequence[int]
 
@@ -51,24 +54,27 @@ class OpenSegment(Segment, frozen=True, eq=False, gc=False):
     revisions: list[int]
     batches: list[Batch | None]
     trees: list[Tree[bytes, Element]]
+    indexes: list[Indexes]
     times_s: list[float]
     superseded_bytes: list[int]
 
     @classmethod
     def empty(cls) -> OpenSegment:
-        return cls([], [], [], [], [])
+        return cls([], [], [], [], [], [])
 
     def append(
         self,
         revision: int,
         batch: Batch | None,
         tree: Tree[bytes, Element],
+        indexes: Indexes,
         time_s: float,
         superseded_bytes: int,
     ) -> None:
         # `revisions` last: it is what readers without a window of their own could look at first.
         self.batches.append(batch)
         self.trees.append(tree)
+        self.indexes.append(indexes)
         self.times_s.append(time_s)
         self.superseded_bytes.append(superseded_bytes)
         self.revisions.append(revision)
@@ -79,6 +85,7 @@ class OpenSegment(Segment, frozen=True, eq=False, gc=False):
             tuple(self.revisions),
             tuple(self.batches),
             tuple(self.trees),
+            tuple(self.indexes),
             tuple(self.times_s),
             tuple(self.superseded_bytes),
         )
@@ -114,10 +121,16 @@ class Window(msgspec.Struct, frozen=True, eq=False, gc=False):
     watch_floor: int
 
     @classmethod
-    def of(cls, revision: int, tree: Tree[bytes, Element], time_s: float) -> Window:
+    def of(
+        cls,
+        revision: int,
+        tree: Tree[bytes, Element],
+        time_s: float,
+        indexes: Indexes = NO_INDEXES,
+    ) -> Window:
         """A window that begins with the state `tree` at `revision`."""
         segment = OpenSegment.empty()
-        segment.append(revision, None, tree, time_s, 0)
+        segment.append(revision, None, tree, indexes, time_s, 0)
         return cls((segment,), 0, 1, revision, revision, revision)
 
     def __len__(self) -> int:
@@ -148,6 +161,11 @@ class Window(msgspec.Struct, frozen=True, eq=False, gc=False):
         return segment.trees[at]
 
     @property
+    def newest_indexes(self) -> Indexes:
+        segment, at = self._locate(self.stop - 1)
+        return segment.indexes[at]
+
+    @property
     def retained_bytes(self) -> int:
         """What evicting everything but the newest snapshot would set free, estimated. O(1)."""
         return self._superseded(self.stop - 1) - self._superseded(self.start)
@@ -158,12 +176,20 @@ class Window(msgspec.Struct, frozen=True, eq=False, gc=False):
 
     def at(self, revision: int) -> Tree[bytes, Element]:
         """The state at `revision` (I4). O(log n). Raises Compacted, FutureRevision."""
+        segment, at = self._entry(revision)
+        return segment.trees[at]
+
+    def snapshot(self, revision: int) -> Snapshot:
+        """The state at `revision`, with its indexes. O(log n). Raises as `at`."""
+        segment, at = self._entry(revision)
+        return Snapshot(revision, segment.trees[at], segment.indexes[at])
+
+    def _entry(self, revision: int) -> tuple[Segment, int]:
         if revision < self.oldest:
             raise Compacted(revision, self.oldest)
         if revision > self.current:
             raise FutureRevision(revision, self.current)
-        segment, at = self._locate(self._bisect(revision) - 1)
-        return segment.trees[at]
+        return self._locate(self._bisect(revision) - 1)
 
     def revisions(self) -> Iterator[int]:
         """The revision of every retained snapshot, ascending.
@@ -193,8 +219,29 @@ class Window(msgspec.Struct, frozen=True, eq=False, gc=False):
         segment, at = self._locate(index)
         return segment.batches[at]
 
+    def batch_at(self, revision: int) -> Batch | None:
+        """The batch of exactly `revision`, None if it is not retained. O(log n)."""
+        index = self._bisect(revision) - 1
+        if index < self.start or self._revision(index) != revision:
+            return None
+        segment, at = self._locate(index)
+        return segment.batches[at]
+
+    def batches(self, after: int, upto: int) -> Iterator[Batch]:
+        """The retained batches above `after` and not above `upto`, ascending."""
+        for index in range(self._bisect(after), self._bisect(upto)):
+            segment, at = self._locate(index)
+            batch = segment.batches[at]
+            if batch is not None:
+                yield batch
+
     def append(
-        self, batch: Batch, tree: Tree[bytes, Element], time_s: float, superseded_bytes: int
+        self,
+        batch: Batch,
+        tree: Tree[bytes, Element],
+        time_s: float,
+        superseded_bytes: int,
+        indexes: Indexes = NO_INDEXES,
     ) -> Window:
         """The window with one more revision. Only the one writer may call this, on its newest."""
         segments, stop, revision = self.segments, self.stop, batch.revision
@@ -206,7 +253,7 @@ class Window(msgspec.Struct, frozen=True, eq=False, gc=False):
         if held == SEGMENT_ENTRIES:
             full, segment = segment, OpenSegment.empty()
             segments = (*segments[:-1], full.sealed(), segment)
-        segment.append(revision, batch, tree, time_s, total)
+        segment.append(revision, batch, tree, indexes, time_s, total)
         return Window(segments, self.start, stop + 1, self.oldest, revision, self.watch_floor)
 
     def progress(self, revision: int) -> Window:

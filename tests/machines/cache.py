@@ -283,6 +283,10 @@ class ReadingMachine(Machine):
         wanted = outcome(lambda: self.wanted(reader))
         found = outcome(lambda: reader.watcher.receive(0))
         assert found == wanted, (found, wanted)
+        if found is not Compacted:
+            promised = reader.watcher.position
+            missed = [e for e in self.touching(reader) if e.revision <= promised]
+            assert not missed, "a position promises that everything up to it was handed out"
         if found is Compacted:
             self.readers.remove(reader)
             return False
@@ -299,19 +303,31 @@ class ReadingMachine(Machine):
         return True
 
     def wanted(self, reader: Reader) -> Batch | None:
+        """By the rule: only a forgotten batch of its own prefix throws a watcher off."""
         window, good = self.window, self.published.suspect_after
         if reader.epoch != self.published.epoch:
             raise Compacted(reader.position)
-        while entry := window.entry_after(reader.position):
-            assert entry.batch is not None
+        for entry in self.touching(reader):
+            batch = entry.batch
+            assert batch is not None
+            events = tuple(e for e in batch.events if e.key.startswith(reader.prefix))
+            if entry.revision <= window.floor:
+                raise Compacted(reader.position)
             if good is not None and entry.revision > good:
                 return None
             reader.position = entry.revision
-            batch = entry.batch
-            events = tuple(e for e in batch.events if e.key.startswith(reader.prefix))
-            if events:
-                return Batch(batch.revision, events, batch.synthetic)
+            return Batch(batch.revision, events, batch.synthetic)
+        newest = window.current if good is None else min(good, window.current)
+        reader.position = max(reader.position, newest)
         return None
+
+    def touching(self, reader: Reader) -> list[Entry]:
+        """What the reader has yet to see, forgotten or not."""
+        return [
+            entry
+            for entry in self.window.entries_after(reader.position)
+            if entry.batch and any(e.key.startswith(reader.prefix) for e in entry.batch.events)
+        ]
 
     # What always holds.
 

@@ -169,6 +169,10 @@ class WindowModel:
         index = bisect_right(self.revisions, position, self.start, self.stop)
         return self.entries[index] if index < self.stop else None
 
+    def entries_after(self, position: int) -> list[Entry]:
+        """All that ever came after `position`, forgotten or not."""
+        return self.entries[bisect_right(self.revisions, position, 0, self.stop) : self.stop]
+
 
 class Machine:
     """One checked thing at each step; `log` says what was done, for whoever reads a failure."""

@@ -30,6 +30,21 @@ def test_an_up_to_date_watcher_survives_eviction_where_revisions_have_gaps() -> 
         watcher.receive(0)
 
 
+def test_a_scope_does_not_outlive_its_history() -> None:
+    """A fresh list below the newest revision left a later watcher deaf to what came between."""
+    cache = filled()
+    old = cache.watch(prefix=b"")
+    cache.apply(batch(70, put(b"b", b"", 70)))
+    cache.replace(61, [element(b"a", b"", 3)])
+    watcher = cache.watch(prefix=b"")
+    cache.apply(batch(64, put(b"c", b"", 64)))
+    found = watcher.receive(0)
+    assert found is not None
+    assert found.revision == 64
+    with pytest.raises(Compacted):
+        old.receive(0)
+
+
 def test_the_watch_floor_after_eviction_is_the_last_batch_forgotten() -> None:
     window = Window.of(1, Tree(), 0.0)
     for revision in (5, 9, 20):

@@ -447,6 +447,27 @@ def a_stale_expectation_is_refused() -> None:
         raise AssertionError("an update would have been lost")
 
 
+def watchers_hear_of_what_they_lost() -> None:
+    """Eviction throws off who has yet to see an evicted batch of its own prefix, nobody else."""
+    with verifying("0"):
+        cache = Cache(bounds=Bounds(age_s=None, revisions=3), now=Clock())
+        cache.replace(10, [])
+        busy, quiet = cache.watch(prefix=b"a/"), cache.watch(prefix=b"b/")
+        for revision in range(11, 20):
+            cache.apply(batch(revision, put(b"a/%d" % revision, b"", revision)))
+        cache.apply(batch(20, put(b"b/1", b"", 20)))
+        try:
+            found = quiet.receive(0)
+        except Compacted:
+            raise AssertionError("told and not lost") from None
+        assert found is not None, "nothing came"
+        try:
+            busy.receive(0)
+        except Compacted:
+            return
+        raise AssertionError("lost and not told")
+
+
 def waiters_are_woken() -> None:
     """A waiting reader hears of a batch; not by looking again when its patience ends."""
     with verifying("0"):

@@ -10,6 +10,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -32,6 +33,7 @@ from btreecache.cli.simulation import Simulation
 from btreecache.consistency import Checker
 from btreecache.digest import recompute
 from btreecache.node import spliced
+from btreecache.scope import Scopes
 from btreecache.snapshot import Page
 from btreecache.sources.simulated import SimulatedStream
 from btreecache.tree import Editor
@@ -370,15 +372,13 @@ def old_windows_read_past_their_end(patch: Patch) -> None:
 
 @caught(checks.watchers_fold_to_the_state, "I6")
 def watch_loses_a_batch_between_segments(patch: Patch) -> None:
-    original = Window.batch_after
+    original = Window.batch_at
 
-    def batch_after(self: Any, position: int) -> Batch | None:
-        index = self._bisect(position)
-        if index and index % SEGMENT_ENTRIES == 0 and index + 1 < self.stop:
-            return original(self, self.segments[index // SEGMENT_ENTRIES].revisions[0])
-        return original(self, position)
+    def batch_at(self: Any, revision: int) -> Batch | None:
+        first_of_segment = (self._bisect(revision) - 1) % SEGMENT_ENTRIES == 0
+        return None if first_of_segment else original(self, revision)
 
-    patch.setattr(Window, "batch_after", batch_after)
+    patch.setattr(Window, "batch_at", batch_at)
 
 
 @caught(checks.watchers_fold_to_the_state, "I6")
@@ -418,10 +418,10 @@ def watchers_survive_a_resync(patch: Patch) -> None:
     """The epoch isn't counted, and the old positions mean something in the new window."""
     original = Cache._publish
 
-    def publish(self: Any, state: State) -> None:
+    def publish(self: Any, state: State, batch: Batch | None = None) -> None:
         if state.window is not None and len(state.window) == 1:
             state = replace(state, window=replace(state.window, watch_floor=0))
-        original(self, replace(state, epoch=0))
+        original(self, replace(state, epoch=0), batch)
 
     patch.setattr(Cache, "_publish", publish)
 
@@ -450,11 +450,43 @@ def only_the_newest_is_suspect(patch: Patch) -> None:
 
 @caught(checks.nothing_suspect_is_served, "suspect: batch")
 def suspect_batch_handed_out(patch: Patch) -> None:
-    original = Watcher._advance
+    original = Watcher.poll
+
+    def poll(self: Any) -> Batch | None:
+        cache = self._cache
+        self._cache = SimpleNamespace(state=replace(cache.state, suspect_after=None))
+        try:
+            return original(self)
+        finally:
+            self._cache = cache
+
+    patch.setattr(Watcher, "poll", poll)
+
+
+@caught(checks.watchers_hear_of_what_they_lost, "lost and not told")
+def eviction_forgets_to_tell_the_scopes(patch: Patch) -> None:
+    patch.setattr(Scopes, "forget", lambda self, batch: None)
+
+
+@caught(checks.watchers_hear_of_what_they_lost, "told and not lost")
+def eviction_throws_off_who_lost_nothing(patch: Patch) -> None:
+    original = Scopes.forget
+
+    def forget(self: Any, batch: Batch) -> None:
+        original(self, batch)
+        for scope in self:
+            scope.floor = max(scope.floor, batch.revision)
+
+    patch.setattr(Scopes, "forget", forget)
+
+
+@caught(checks.watchers_fold_to_the_state, "I6")
+def only_the_first_event_finds_its_scopes(patch: Patch) -> None:
+    original = Scopes.note
     patch.setattr(
-        Watcher,
-        "_advance",
-        lambda self, state: original(self, replace(state, suspect_after=None)),
+        Scopes,
+        "note",
+        lambda self, batch: original(self, Batch(batch.revision, batch.events[:1])),
     )
 
 
@@ -562,7 +594,10 @@ def transactions_expect_nothing(patch: Patch) -> None:
 
 @caught(checks.waiters_are_woken, "nobody was woken")
 def publish_wakes_nobody(patch: Patch) -> None:
-    patch.setattr(Cache, "_publish", lambda self, state: setattr(self, "_state", state))
+    def publish(self: Any, state: State, batch: Batch | None = None) -> None:
+        self._state = state
+
+    patch.setattr(Cache, "_publish", publish)
 
 
 @caught(checks.no_wakeup_is_lost, "a wakeup was lost")
