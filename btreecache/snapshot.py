@@ -85,11 +85,7 @@ class Snapshot:
         first, end = _bounds(prefix, start, limit)
         if limit is None:
             return Page(self.revision, [*self.tree.values(first, end)], None, 0)
-        elements = []
-        for element in self.tree.values(first, end):
-            elements.append(element)
-            if len(elements) == limit:
-                break
+        elements = [*islice(self.tree.values(first, end), limit)]
         if not elements:
             return Page(self.revision, [], None, 0)
         next_start = elements[-1].key + b"\0"

@@ -17,12 +17,17 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import grpc
+
 from btreecache.cache import Cache
+from btreecache.codec import Kubernetes
 from btreecache.element import Element
-from btreecache.event import Batch
+from btreecache.event import Batch, Event
 from btreecache.follow import Follower
+from btreecache.snapshot import prefix_end
 from btreecache.sources.etcd import EtcdSource, EtcdStream, _element, _event
 from btreecache.sources.simulated import SimulatedSource
+from btreecache.window import Bounds
 from etcdsim import wire
 from etcdsim.simulator import Simulator
 from tests.interop.etcd_server import EtcdServer, Writer
@@ -32,12 +37,16 @@ Row = dict[str, Any]
 
 
 class Pauses:
-    """How long collections of the garbage collector take, by its own callbacks. A context."""
+    """How long collections of the garbage collector take, by its own callbacks. A context.
+
+    By the wall, which on a shared machine counts what others ran meanwhile, and in CPU time of the
+    collecting thread, which doesn't.
+    """
 
     def __init__(self) -> None:
-        self.longest_s = 0.0
+        self.longest_s = self.longest_cpu_s = 0.0
         self.count = 0
-        self._began = 0.0
+        self._began = self._began_cpu = 0.0
 
     def __enter__(self) -> Pauses:
         gc.callbacks.append(self._note)
@@ -48,9 +57,10 @@ class Pauses:
 
     def _note(self, phase: str, _: object) -> None:
         if phase == "start":
-            self._began = time.perf_counter()
+            self._began, self._began_cpu = time.perf_counter(), time.thread_time()
         else:
             self.count += 1
+            self.longest_cpu_s = max(self.longest_cpu_s, time.thread_time() - self._began_cpu)
             self.longest_s = max(self.longest_s, time.perf_counter() - self._began)
 
 
@@ -115,6 +125,94 @@ def wire_to_window(objects: int, events: int, per_response: int, rounds: int) ->
         "events_per_s": events / whole,
         "times_parse": to_parse,
         "times_decode": to_decode,
+    }
+
+
+def kubernetes_to_window(objects: int, events: int, rounds: int) -> Row:
+    """Batches of JSON pods into a cache with the Kubernetes codec, against its decoding alone."""
+    profile = Simulator("kubernetes", seed=0, objects=objects)
+    profile.load()
+    listed = SimulatedSource(profile.truth).list(b"/registry/pods/")
+    kept = [element for element in listed.elements if element.value.startswith(b"{")]
+    codec, revision = Kubernetes(), listed.revision
+    cache = Cache(b"/registry/pods/", codec=codec)
+    cache.replace(revision, kept)
+    figures = list[tuple[float, float]]()
+    versions = {element.key: element for element in kept}
+    for _ in range(rounds):
+        batches = []
+        for number in range(events):
+            old = versions[kept[number * 7919 % len(kept)].key]
+            revision += 1
+            value = b"{ " + old.value[1:]  # a new object, of another length, still JSON
+            new = Element(old.key, value, revision, old.create_revision, old.version + 1)
+            versions[old.key] = new
+            batches.append(Batch(revision, (Event(old.key, new),)))
+        whole = cpu_s(lambda batches=batches: [*map(cache.apply, batches)])
+        alone = cpu_s(lambda batches=batches: [codec.decode(b.events[0].element) for b in batches])
+        figures.append((whole, whole / alone))
+    assert not cache.unreadable
+    whole, ratio = (median(column) for column in zip(*figures, strict=True))
+    return {
+        "row": f"Kubernetes codec, {len(kept):,} pods as JSON: decoded, applied, published",
+        "us_per_event": whole / events * 1e6,
+        "events_per_s": events / whole,
+        "times_decode": ratio,
+    }
+
+
+def page_at_a_past_revision(binary: Path, objects: int, writes: int, pages: int) -> Row:
+    """A page of 500 at a past revision: from a snapshot, and from etcd's Range over loopback.
+
+    In turn, at the same revisions and starts. etcd's answer is taken as bytes (`times_range`), and
+    made into elements (`times_range_read`), as a reader would need it. Wall time.
+    """
+    memory = Path("/dev/shm")
+    data_dir = Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else None))
+    traffic, figures = Traffic(objects), list[tuple[float, float, float]]()
+    with EtcdServer(binary, data_dir) as server, Writer(server.endpoint) as writer:
+        for raw in traffic.pages():
+            for kv in wire.RangeResponse.FromString(raw).kvs:
+                writer.put(kv.key, kv.value)
+        source, cache = EtcdSource(server.endpoint), Cache(PREFIX, bounds=Bounds(age_s=None))
+        with Follower(source, cache):
+            for raw in traffic.responses(writes, 1):
+                kv = wire.WatchResponse.FromString(raw).events[0].kv
+                revision = writer.put(kv.key, kv.value)
+            cache.wait_for(revision, 60.0)
+        keys = [element.key for element in cache.snapshot()]
+        channel = grpc.insecure_channel(server.endpoint)
+        call = channel.unary_unary(
+            wire.RANGE.path, request_serializer=wire.RangeRequest.SerializeToString
+        )
+        window = cache.state.readable()
+        span = window.current - window.oldest
+        for number in range(pages):
+            revision = window.oldest + number * 7919 % span
+            start = keys[number * 104_729 % (len(keys) - 500)]
+            request = wire.RangeRequest(
+                key=start, range_end=prefix_end(PREFIX), limit=500, revision=revision
+            )
+            began = time.perf_counter()
+            mine = cache.list(start=start, limit=500, revision=revision).elements
+            took = time.perf_counter() - began
+            began = time.perf_counter()
+            raw = call(request)
+            ranged = time.perf_counter() - began
+            theirs = [_element(kv) for kv in wire.RangeResponse.FromString(raw).kvs]
+            read = time.perf_counter() - began
+            assert mine == theirs
+            figures.append((took, ranged / took, read / took))
+        channel.close()
+        name = source.name.split(" at ")[0]
+        source.close()
+    shutil.rmtree(data_dir)
+    took, ranged, read = (median(column) for column in zip(*figures, strict=True))
+    return {
+        "row": f"page of 500 of {objects:,} at a past revision, {name} over loopback",
+        "us_per_page": took * 1e6,
+        "times_range": ranged,
+        "times_range_read": read,
     }
 
 
@@ -241,6 +339,8 @@ def load_and_update(objects: int, events: int) -> Row:
         "peak_gb": peak / 1e9,
         "longest_pause_loading_ms": loading.longest_s * 1e3,
         "longest_pause_updating_ms": updating.longest_s * 1e3,
+        "longest_pause_loading_cpu_ms": loading.longest_cpu_s * 1e3,
+        "longest_pause_updating_cpu_ms": updating.longest_cpu_s * 1e3,
         "full_collection_ms": full * 1e3,
         "tracked_objects": len(gc.get_objects()),
         "apply_p50_us": latencies[len(latencies) // 2] * 1e6,

@@ -35,6 +35,7 @@ def test_every_row_comes_out() -> None:
         measure.wire_to_window(200, 100, 1, 1),
         measure.wire_to_window(200, 100, 50, 1),
         measure.from_simulator(200, 100),
+        measure.kubernetes_to_window(200, 100, 1),
         measure.load_and_update(500, 1_000),
     ]
     for row in rows:
