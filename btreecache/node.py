@@ -28,17 +28,16 @@ import msgspec
 from msgspec.structs import astuple
 
 #: Most items of a leaf and most children of a branch; the least is half of it (I2). Microseconds,
-#: best of 15 to 20 interleaved rounds in one process (CPU time), 100k keys of about 57 bytes, every
-#: tree kept, a new value object each time; CPython 3.11 on two shared cores of an EPYC (Zen 3),
-#: 2026-11-24. "tuples" is the layout before: entries in a tuple of 64, all writes by an Editor.
-#:     fan-out   set value   by edit: get, set   delete, insert    get   page of 500   full scan
-#:      tuples        8.9us               9.2us           10.5us  1.4us          37us  46ns an item
-#:          16        5.9us               6.8us            9.0us  1.6us          69us         110ns
-#:          24        5.5us               6.2us            8.2us  1.4us          49us          73ns
-#:          32        5.4us               6.5us            9.1us  1.4us          40us          60ns
-#:          48        6.2us               7.2us           10.5us  1.4us          32us          46ns
-#:          64        6.2us               6.6us            9.7us  1.4us          31us          41ns
-#: 32 pays least for a new value, and 24 less for other writes but more for every read of a range.
+#: best of 40 interleaved rounds in one process (CPU time), 100k keys of about 57 bytes, a new value
+#: object each time; CPython 3.11 on two shared cores of an EPYC (Zen 3), 2026-11-24. The edits (get
+#: and set) free the oldest of 1,000 trees each, elsewhere every tree is kept.
+#:     fan-out   set value   insert   delete    edit    get   page of 500   full scan
+#:          16       4.6us    5.8us    5.0us   7.9us  1.8us          68us  102ns an item
+#:          24       4.6us    5.6us    4.6us   8.2us  1.6us          55us          82ns
+#:          32       4.7us    6.2us    5.6us   9.1us  1.7us          52us          72ns
+#:          48       5.2us    6.5us    6.3us  10.0us  1.6us          48us          65ns
+#:          64       5.5us    7.1us    6.8us   9.4us  1.5us          45us          61ns
+#: 24 pays a tenth less than 32 for all writes but of a value, and more for every read of a range.
 FAN_OUT: Final = 32
 
 #: The places of a node: the names of the fields of its entries. A node that is about to be split
@@ -85,7 +84,7 @@ class Node(msgspec.Struct, Generic[K], gc=False, eq=False):
 
     In a branch `keys[i]` separates child i - 1 from child i: lower keys are on its left (I1). So
     `keys[0]` is the separator of the whole branch, or means nothing in the first of its level.
-    `count` is the number of items below. `kept` is None or the aggregates computed so far, and is
+    `count` is the number of items below. `kept` is None or the aggregates and blocks of it, and is
     replaced as a whole. The rest may change only while `owner` is the token of a living editor.
 
     The entries, values or children, are fields too, one for each of PLACES, and those without a key
@@ -104,7 +103,7 @@ class Node(msgspec.Struct, Generic[K], gc=False, eq=False):
     keys: tuple[K, ...]
     count: int
     owner: object
-    kept: dict[Aggregate[Any, Any, Any], Any] | None
+    kept: dict[Any, Any] | None
 
     if TYPE_CHECKING:  # msgspec has it and does not tell.
 
@@ -146,6 +145,22 @@ def spliced(run: tuple[M, ...], i: int, dropped: int, *new: M) -> tuple[M, ...]:
     return tuple(entries)
 
 
+def inserted(leaf: Node[K], i: int, key: K, value: object, owner: object) -> Node[K]:
+    """The leaf with one more item, at place `i`, which may be one too many. Faster than `make`."""
+    keys, fields = [*leaf.keys], astuple(leaf)
+    keys.insert(i, key)
+    low, high = fields[_HEAD : _HEAD + i], fields[_HEAD + i : -1]
+    return _Whole(0, tuple(keys), len(keys), owner, None, *low, value, *high)
+
+
+def removed(leaf: Node[K], i: int, owner: object) -> Node[K]:
+    """The leaf without the item at place `i`, which may leave too few."""
+    keys, fields = [*leaf.keys], astuple(leaf)
+    del keys[i]
+    low, high = fields[_HEAD : _HEAD + i], fields[_HEAD + i + 1 :]
+    return _Whole(0, tuple(keys), len(keys), owner, None, *low, *high)
+
+
 def branch(nodes: list[Node[K]], owner: object) -> Node[K]:
     """A branch over nodes of one height, in order."""
     keys, items = tuple([n.keys[0] for n in nodes]), sum([n.count for n in nodes])
@@ -177,6 +192,40 @@ def seek(node: Node[K], key: K) -> tuple[Path[K], Node[K], int, bool]:
     return path, node, i, i < len(keys) and keys[i] == key
 
 
+def trail(node: Node[K], key: K) -> tuple[list[Node[K]], str, Node[K], int, bool]:
+    """As `seek`, and copies the branches on the way down, each hung in the place of its original.
+
+    The copies, the place in the last of them where the leaf hangs, the leaf (no copy), the place of
+    `key` there, and whether it is there. Nobody is asked whose a branch is: it was published, and
+    the token on it is nobody's any more. One way down and none back is what makes it fast.
+    """
+    copies: list[Node[K]] = []
+    place, above = "", None
+    while node.height:
+        copy = node.__copy__()
+        if copy.kept is not None:  # To look costs less than to write, and most keep nothing.
+            copy.kept = None
+        if above is not None:
+            setattr(above, place, copy)
+        copies.append(copy)
+        above, place = copy, PLACES[bisect_right(copy.keys, key, 1) - 1]
+        node = getattr(copy, place)
+    keys = node.keys
+    i = bisect_left(keys, key)
+    return copies, place, node, i, i < len(keys) and keys[i] == key
+
+
+def hung(copies: list[Node[K]], place: str, leaf: Node[K], change: int) -> Node[K]:
+    """The root of a `trail` that ends with a leaf of `change` more items, which must fit (I2)."""
+    if not copies:
+        return leaf
+    setattr(copies[-1], place, leaf)
+    if change:
+        for copy in copies:
+            copy.count += change
+    return copies[0]
+
+
 def cut(node: Node[K], start: K | None, stop: K | None) -> tuple[int, int]:
     """From where to where the entries of a node can have to do with a range."""
     keys, low = node.keys, 0
@@ -189,21 +238,27 @@ def runs(
     root: Node[K], start: K | None, stop: K | None, reverse: bool
 ) -> Iterator[tuple[tuple[K, ...], tuple[Any, ...]]]:
     """The range leaf by leaf, from either end: the keys and values of each leaf that it meets."""
-    step = -1 if reverse else 1
     stack = [iter([root])]
     while stack:
-        node = next(stack[-1], None)
-        if node is None:
+        for node in stack[-1]:
+            keys, fields = node.keys, astuple(node)
+            # What no bound cuts, all leaves of a walk forward but the last, needs no search.
+            if start is None and (stop is None or (keys and keys[-1] < stop)):
+                entries = fields[_HEAD : _HEAD + len(keys)]
+            else:
+                low, high = cut(node, start, stop)
+                keys, entries = keys[low:high], fields[_HEAD + low : _HEAD + high]
+            if node.height:
+                stack.append(iter(entries[::-1] if reverse else entries))
+                break
+            # The bound where the walk begins can cut only the first leaf: spare the others.
+            if reverse:
+                keys, entries, stop = keys[::-1], entries[::-1], None
+            else:
+                start = None
+            yield keys, entries
+        else:
             stack.pop()
-            continue
-        low, high = cut(node, start, stop)
-        entries = astuple(node)[_HEAD + low : _HEAD + high][::step]
-        if node.height:
-            stack.append(iter(entries))
-            continue
-        # The bound where the walk begins can cut only the first leaf: spare the others.
-        start, stop = (start, None) if reverse else (None, stop)
-        yield node.keys[low:high][::step], entries
 
 
 def groups(source: Iterable[M]) -> Iterator[list[M]]:
@@ -316,7 +371,7 @@ def check_node(place: Place) -> Iterator[str]:
         yield f"I2 at {path}: {spare} entries without a key"
     if node.count != items:
         yield f"I2 at {path}: counts {node.count} items and has {items}"
-    for agg, value in (node.kept or {}).items():
-        right = recompute(node, agg)
-        if right != value:
-            yield f"I2 at {path}: keeps {value!r} as {agg.name}, its items give {right!r}"
+    for kind, value in (node.kept or {}).items():
+        # What else is kept is a Block, which its store vouches for.
+        if isinstance(kind, Aggregate) and (right := recompute(node, kind)) != value:
+            yield f"I2 at {path}: keeps {value!r} as {kind.name}, its items give {right!r}"

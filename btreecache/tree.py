@@ -17,8 +17,8 @@ To copy the same path once per change would be waste where many changes make one
 signs the nodes that it makes with a token, an object that nobody else has. A node with the editor's
 token can't have been seen by anyone yet and is changed in place; any other is copied first, in
 `Editor._own`, or replaced. `freeze` forgets the token, and with it goes the last right to change
-those nodes. Only the commonest write, a new value for a key in `Tree.set`, does without: it copies
-every node of one path and needs to know nothing about them.
+those nodes. Only the commonest writes do without: `Tree.set` and `Tree.delete` of one item whose
+leaf neither overflows nor runs short copy every node of one path and needn't know whose they are.
 
 What never changes can be remembered. A value computed from the items below a node (an `Aggregate`)
 is kept with the node and is right for every tree that contains it: after a write only the written
@@ -55,11 +55,15 @@ from btreecache.node import (
     check_place,
     find,
     groups,
+    hung,
+    inserted,
     load_leaves,
     make,
+    removed,
     runs,
     seek,
     spliced,
+    trail,
     unshared,
 )
 
@@ -155,26 +159,28 @@ class Tree(msgspec.Struct, Generic[K, V], gc=False, eq=False):
 
     def set(self, key: K, value: V) -> Tree[K, V]:
         """A tree that also holds `key` with `value`; this one if it does already. O(log n)."""
-        path, leaf, i, found = seek(self._root, key)
-        if not found:
-            editor = Editor(self)
-            editor._sought = key, (path, leaf, i, found)
-            editor.set(key, value)
-            return editor.freeze()
-        if getattr(leaf, PLACES[i]) is value:
-            return self
-        # Copies of nodes that were published: the token on them is nobody's any more.
-        entry: object = value
-        path.append((leaf, i))
-        for old, i in reversed(path):
-            node = old.__copy__()
-            node.kept = None
-            setattr(node, PLACES[i], entry)
-            entry = node
-        return Tree(node, self.size)
+        copies, place, leaf, i, found = trail(self._root, key)
+        if found:
+            if getattr(leaf, PLACES[i]) is value:
+                return self
+            leaf = leaf.__copy__()
+            leaf.kept = None
+            setattr(leaf, PLACES[i], value)
+            return Tree(hung(copies, place, leaf, 0), self.size)
+        if len(leaf.keys) < leaf.most:
+            leaf = inserted(leaf, i, key, value, None)
+            return Tree(hung(copies, place, leaf, 1), self.size)
+        editor = Editor(self)
+        editor.set(key, value)
+        return editor.freeze()
 
     def delete(self, key: K) -> Tree[K, V]:
         """A tree without `key`. O(log n). KeyError if there is no such key."""
+        copies, place, leaf, i, found = trail(self._root, key)
+        if not found:
+            raise KeyError(key)
+        if not copies or len(leaf.keys) > leaf.least:
+            return Tree(hung(copies, place, removed(leaf, i, None), -1), self.size)
         editor = Editor(self)
         editor.delete(key)
         return editor.freeze()
@@ -310,20 +316,21 @@ class Editor(Generic[K, V]):
         """Let `key` have `value`. O(log n)."""
         path, leaf, i, found = self._seek(key)
         if not found:
-            keys, values = spliced(leaf.keys, i, 0, key), spliced(leaf.entries, i, 0, value)
-            self._hang(path, self._remade(leaf, keys, values), 1)
+            self.copied += leaf.owner is not self._token
+            self._hang(path, inserted(leaf, i, key, value, self._token), 1)
         elif getattr(leaf, PLACES[i]) is not value:
-            leaf = self._own(leaf)
-            setattr(leaf, PLACES[i], value)
-            self._hang(path, leaf, 0)
+            own = self._own(leaf)
+            setattr(own, PLACES[i], value)
+            if own is not leaf:  # Else the way up to it is our own too.
+                self._hang(path, own, 0)
 
     def delete(self, key: K) -> None:
         """Take `key` out. O(log n). KeyError if there is no such key."""
         path, leaf, i, found = self._seek(key)
         if not found:
             raise KeyError(key)
-        keys, values = spliced(leaf.keys, i, 1), spliced(leaf.entries, i, 1)
-        self._hang(path, self._remade(leaf, keys, values), -1)
+        self.copied += leaf.owner is not self._token
+        self._hang(path, removed(leaf, i, self._token), -1)
 
     def freeze(self) -> Tree[K, V]:
         """The result; the original tree if nothing changed. O(1). Ends the editor.
@@ -351,14 +358,10 @@ class Editor(Generic[K, V]):
             return node
         self.copied += 1
         copy: Node[K] = node.__copy__()
-        copy.owner, copy.kept = self._token, None
+        copy.owner = self._token
+        if copy.kept is not None:  # As in `node.trail`.
+            copy.kept = None
         return copy
-
-    def _remade(self, leaf: Node[K], keys: tuple[K, ...], values: tuple[V, ...]) -> Node[K]:
-        """A leaf of our own in the place of `leaf`, with other keys."""
-        if leaf.owner is not self._token:
-            self.copied += 1
-        return make(0, keys, values, len(keys), self._token)
 
     def _hang(self, path: Path[K], node: Node[K], change: int) -> None:
         """Hang `node`, our own, at the end of `path`; own the path and mend sizes on the way up."""

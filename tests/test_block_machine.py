@@ -138,6 +138,7 @@ class BlocksMachine(RuleBasedStateMachine):
         """What shares `kept` with the blocks."""
         tree = self.trees[at % len(self.trees)]
         assert tree.aggregate(COUNT) == len(tree)
+        assert not list(tree.check())
 
     @rule()
     def clear(self) -> None:

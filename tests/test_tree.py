@@ -210,6 +210,38 @@ def test_from_sorted_streams_and_refuses_disorder() -> None:
         assert len(read) < 400
 
 
+# Writes of one item: the short way of `Tree` and the Editor's must come to the same tree
+
+
+def shape(tree: Tree[Any, Any]) -> list[tuple[int, tuple[Any, ...], int, tuple[Any, ...] | None]]:
+    return [(n.height, n.keys, n.count, None if n.height else n.entries) for n in nodes(tree)]
+
+
+@pytest.mark.parametrize("n", [0, 1, 4, 5, 9, 14, 26])
+def test_every_write_of_one_item_does_what_an_editor_does(small: int, n: int) -> None:
+    """At every place of loaded and grown trees, with leaves of every fill, that keep values."""
+    keys = range(0, 2 * n, 2)
+    one_by_one: Tree[int, int] = Tree()
+    for key in Random(n).sample(keys, n):
+        one_by_one = one_by_one.set(key, key * 10)
+    for tree in (grown(n, 2), one_by_one):
+        tree.aggregate(TEXT)
+        before = shape(tree)
+        for key in range(-1, 2 * n + 1):
+            editor = tree.edit()
+            editor.set(key, -1)
+            pairs = [(tree.set(key, -1), editor.freeze())]
+            if key in keys:
+                editor = tree.edit()
+                editor.delete(key)
+                pairs.append((tree.delete(key), editor.freeze()))
+            for short, long in pairs:
+                assert shape(short) == shape(long)
+                assert [*short.check(fresh_from=tree)] == []
+                assert short.aggregate(TEXT) == "".join(f"{k}," for k in short)
+        assert shape(tree) == before
+
+
 # Deletes: that merges and steals happen, from both sides and at both levels, and hurt nobody
 
 

@@ -133,6 +133,13 @@ def delete_keeps_the_count(patch: Patch) -> None:
     patch.setattr(Editor, "_hang", hang)
 
 
+@caught(checks.tree_check_finds_nothing, "I2 at .*counts")
+def a_write_of_one_item_forgets_a_count(patch: Patch) -> None:
+    """Where no editor is asked."""
+    original = nodes.hung
+    patch.setattr("btreecache.tree.hung", lambda *given: original(*given[:-1], 0))
+
+
 @caught(checks.tree_check_finds_nothing, "I2 at .*less than")
 def nodes_are_never_refilled(patch: Patch) -> None:
     patch.setattr(Editor, "_refill", lambda self, parent, i: None)
