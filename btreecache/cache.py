@@ -219,6 +219,10 @@ class Cache:
         prefix = self.prefix if prefix is None else prefix
         return self._state.at(revision).list(prefix, start=start, limit=limit)
 
+    def read(self, element: Element) -> Element:
+        """The source's element as this cache would serve it: through its codec and transform."""
+        return element if self._read is None else self._read(element)
+
     def diff(self, older: int, newer: int) -> Diff[bytes, Element]:
         """What changed from one retained revision to another. O(nodes that changed)."""
         state = self._state
@@ -434,7 +438,7 @@ class Cache:
         Without waiters, which is the rule, a publication costs no more than the lock.
         """
         scopes, before = self._scopes, self._state
-        touched: Iterable[Scope] = ()
+        touched: list[Scope] = []
         with self._lock:
             if scopes and state.epoch != before.epoch:
                 # What they noted is another history's, which may even have been ahead of this one.
@@ -442,11 +446,13 @@ class Cache:
             elif scopes and state.window and before.window:
                 # A batch that is about to go was in the window before.
                 old, floor = before.window, state.window.watch_floor
-                if floor > old.watch_floor:
-                    for forgotten in old.batches(old.watch_floor, floor):
-                        scopes.forget(forgotten)
+                for forgotten in old.batches(old.watch_floor, floor):
+                    lost = scopes.forget(forgotten)
+                    if before.suspect_after is not None:
+                        # Its watchers sleep through a suspect batch, and would through its end.
+                        touched += lost
                 if batch is not None:
-                    touched = scopes.note(batch)
+                    touched += scopes.note(batch)
             self._state = state
             if self._waiting:
                 self._changed.notify_all()

@@ -111,13 +111,15 @@ class Scopes:
             scope.revisions.append(batch.revision)
         return touched
 
-    def forget(self, batch: Batch) -> None:
-        """The batch is evicted: whoever has yet to see it in a scope of his has lost it."""
-        for scope in self._touched(batch):
+    def forget(self, batch: Batch) -> list[Scope]:
+        """The batch is evicted: whoever has yet to see it in a scope of his has lost it; those."""
+        touched = self._touched(batch)
+        for scope in touched:
             scope.floor = max(scope.floor, batch.revision)
             gone = bisect_right(scope.revisions, batch.revision)
             if gone * 2 > len(scope.revisions):
                 scope.revisions = scope.revisions[gone:]
+        return touched
 
     def _touched(self, batch: Batch) -> list[Scope]:
         keys, prefixes, odd = self._keys, self._prefixes, self._odd_lengths

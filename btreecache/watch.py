@@ -87,20 +87,22 @@ class Watcher:
         `timeout_s` 0 doesn't wait, None waits for ever. Waits are in real time.
         """
         found = self.poll()
-        if found is not None or timeout_s == 0 or self._cache.closed:
+        if found is not None or timeout_s == 0:
             return found
         deadline = None if timeout_s is None else monotonic() + timeout_s
         signal = Signal()
         self.add_waiter(signal.set)
         try:
-            while (found := self.poll()) is None and not self._cache.closed:
+            while True:
+                closed = self._cache.closed  # Before the look: what came before the end is seen.
+                if (found := self.poll()) is not None or closed:
+                    return found
                 remaining = None if deadline is None else deadline - monotonic()
                 if (remaining is not None and remaining <= 0) or not signal.wait(remaining):
                     return None
                 signal.clear()
         finally:
             self.remove_waiter(signal.set)
-        return found
 
     def add_waiter(self, waiter: Callable[[], object]) -> None:
         """Have `waiter` called, by the writer's thread, when `poll` may have more to say.
@@ -113,12 +115,8 @@ class Watcher:
         self._scope.waiters.discard(waiter)
 
     def __iter__(self) -> Iterator[Batch]:
-        while True:
-            batch = self.receive()
-            if batch is not None:
-                yield batch
-            elif self._cache.closed:
-                return
+        while (batch := self.receive()) is not None:
+            yield batch
 
 
 def _only(batch: Batch, scope: Scope) -> Batch | None:

@@ -373,3 +373,29 @@ def test_an_unknown_verify_level_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("BTREECACHE_VERIFY", "yes")
     with pytest.raises(ValueError, match="BTREECACHE_VERIFY"):
         Cache()
+
+
+def test_a_waiting_watcher_hears_at_once_that_a_suspect_batch_was_replaced() -> None:
+    """It slept until its own timeout, or for ever, after a resynchronisation with as_batch."""
+    cache = Cache()
+    cache.replace(10, [element(b"a/1", b"", 3)])
+    watcher = cache.watch(prefix=b"a/")
+    cache.apply(batch(12, put(b"a/2", b"", 12)))
+    cache.apply(batch(13, put(b"b/1", b"", 13)))
+    with pytest.raises(FeedFault):
+        cache.apply(batch(14, put(b"a/1", b"", 14, created=3, version=3)))
+    woken = threading.Event()
+    watcher.add_waiter(woken.set)
+    cache.replace(20, [element(b"a/1", b"", 14, 3, 3)], as_batch=True)
+    assert woken.is_set()
+    with pytest.raises(Compacted):
+        watcher.receive(0)
+
+
+def test_a_batch_from_before_the_close_is_still_received() -> None:
+    cache = Cache()
+    cache.replace(10, [])
+    watcher = cache.watch()
+    cache.apply(batch(11, put(b"a", b"", 11)))
+    cache.close()
+    assert [found.revision for found in watcher] == [11]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.machines.cache import CacheMachine
 from tests.machines.follower import FollowerMachine
 from tests.machines.model import Machine
+from tests.machines.reader import ReaderMachine
 from tests.machines.store import StoreMachine
 from tests.machines.tree import TreeMachine
 from tests.machines.window import WindowMachine
@@ -15,4 +16,5 @@ MACHINES: dict[str, type[Machine]] = {
     "cache": CacheMachine,
     "store": StoreMachine,
     "follower": FollowerMachine,
+    "reader": ReaderMachine,
 }

@@ -1,0 +1,153 @@
+"""`btreecache serve`: a read-only Kubernetes API over caches that follow an etcd or the simulator.
+
+The first line on stdout is the server's URL, once it answers. SIGTERM and Ctrl-C end it: watches
+end, answers under way are finished.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from random import Random
+from typing import Any
+
+from btreecache.cli import arguments, check
+from btreecache.errors import BadRequest, MissingExtra
+from btreecache.features import Features
+from btreecache.resources import Resource, Resources, parse_resource
+from btreecache.source import Source
+
+LISTEN = "127.0.0.1:8080"
+PREFIX = b"/registry"
+
+#: --sim: objects to begin with, revisions a second.
+OBJECTS, WRITES = 10_000, 10
+
+
+def add_parser(commands: Any) -> None:
+    """Declare the command and its flags."""
+    parser = commands.add_parser(
+        "serve",
+        help="serve lists and watches over HTTP, as a Kubernetes API server does",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run=run)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument(
+        "--etcd",
+        metavar="HOST:PORT[,..]",
+        help="serve what this etcd holds; several endpoints are members of one cluster",
+    )
+    source.add_argument(
+        "--sim",
+        metavar="PROFILE",
+        help="serve the simulator, which goes on writing: kubernetes has objects of known types",
+    )
+    check._add_access(parser)
+    parser.add_argument(
+        "--listen", default=LISTEN, metavar="HOST:PORT",
+        help=f"a loopback address; port 0 is any that is free (default {LISTEN})",
+    )  # fmt: skip
+    parser.add_argument(
+        "--prefix", type=arguments.key_bytes, default=PREFIX,
+        help="where the keys of an API server begin (default /registry)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--resource", action="append", default=[],
+        metavar="[GROUP/]VERSION/PLURAL:KIND[:namespaced][=PREFIX]",
+        help="serve this resource too, or a built-in one from another place; followed from the"
+        " start; may be repeated",
+    )  # fmt: skip
+    parser.add_argument(
+        "--warm", action="append", default=[], metavar="NAME[,..]",
+        help="follow these from the start (pods, deployments.apps, ..), others when they are first"
+        " asked for; /readyz waits for them",
+    )  # fmt: skip
+    parser.add_argument(
+        "--feature-gates", default="", metavar="GATE=true|false[,..]",
+        help="see `btreecache features`",
+    )  # fmt: skip
+    parser.add_argument("--seed", type=arguments.whole, help="--sim: of the traffic (default 0)")
+    parser.add_argument(
+        "--objects", type=arguments.positive, help=f"--sim: keys (default {OBJECTS})"
+    )
+    parser.add_argument(
+        "--writes", type=arguments.whole, help=f"--sim: revisions a second (default {WRITES})"
+    )
+    parser.add_argument(
+        "--fault", action="append", default=[], metavar="NAME=RATE",
+        help="--sim: inject a fault with this probability, as in `check`",
+    )  # fmt: skip
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Serve as asked until a signal; the exit code."""
+    try:
+        from btreecache.server import listening
+        from btreecache.server.caches import Caches, served
+    except ImportError as error:
+        raise MissingExtra("serve", error.name or "starlette") from None
+    features = Features.parse(options.feature_gates)
+    configured = [parse_resource(text) for text in options.resource]
+    resources = served(configured)
+    at_start = [*configured, *_named(options.warm, resources)]
+    host, port = listening.parse_listen(options.listen)
+    with _source(options) as source, listening.bind(host, port) as sock:
+        url = listening.address(sock)
+        caches = Caches(
+            source, resources, root=options.prefix, at_start=at_start,
+            features=features, rng=Random(),
+        )  # fmt: skip
+        print(f"try: kubectl --server {url} get pods -A", file=sys.stderr)
+        listening.serve(caches, sock, lambda: print(url, flush=True))
+    return 0
+
+
+def _named(texts: list[str], resources: Resources) -> Iterator[Resource]:
+    """What --warm names. Raises BadRequest."""
+    for name in (name for text in texts for name in text.split(",") if name):
+        resource = resources.named(name)
+        if resource is None:
+            raise BadRequest(f"--warm: there is no resource {name!r}")
+        yield resource
+
+
+@contextmanager
+def _source(options: argparse.Namespace) -> Iterator[Source]:
+    """What --etcd or --sim name, closed at the end. Raises BadRequest."""
+    if options.etcd:
+        for flag in ("seed", "objects", "writes", "fault"):
+            if getattr(options, flag) not in (None, []):
+                raise BadRequest(f"--{flag} needs --sim")
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+        from btreecache.sources.etcd import EtcdSource
+
+        source = EtcdSource(options.etcd, access=check._access(options))
+        try:
+            yield source
+        finally:
+            source.close()
+        return
+    from btreecache.cli.live import LiveSimulation
+
+    for flag in ("cacert", "cert", "key", "user"):
+        if getattr(options, flag) is not None:
+            raise BadRequest(f"--{flag} needs --etcd")
+    try:
+        simulation = LiveSimulation(
+            options.sim,
+            seed=options.seed or 0,
+            objects=options.objects or OBJECTS,
+            faults=options.fault,
+            writes_per_s=WRITES if options.writes is None else options.writes,
+        )
+    except ValueError as error:
+        raise BadRequest(str(error)) from None
+    with simulation:
+        yield simulation.source

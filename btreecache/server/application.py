@@ -1,0 +1,326 @@
+"""Requests and answers: the ASGI application.
+
+Every answer to a request for objects is JSON, errors are Status objects. Reads and watches run on
+the event loop; what has to wait, waits without a thread of its own, and ends when the client goes.
+Only names of this machine are answered to: else any page in a browser on it could have its own name
+point here and read everything (DNS rebinding).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import platform
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from importlib.metadata import version as version_of
+from typing import Any, TypeVar
+
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Router
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from btreecache.errors import BtreecacheError, MethodNotAllowed, quoted
+from btreecache.options import GetOptions, ListOptions, WatchOptions, wants_watch
+from btreecache.server import discovery
+from btreecache.server.caches import Caches, ResourceCache, is_typed
+from btreecache.server.encoding import (
+    CHUNK_BYTES,
+    Form,
+    error_frame,
+    json_bytes,
+    status_of,
+)
+from btreecache.server.negotiation import check_accepts_json
+from btreecache.server.refusals import Forbidden
+from btreecache.server.routing import HEALTH, Group, GroupVersion, Objects, Page, Target, route
+from btreecache.server.watching import Begun
+from btreecache.watch_stream import WatchStream
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+JSON = "application/json"
+
+#: Of every answer, as API servers say it.
+HEADERS = {"Cache-Control": "no-cache, private"}
+
+#: Threads for calls to the source, and for one wait in each cache that somebody waits for. A call
+#: that hangs holds one until its timeout.
+THREADS = 128
+
+READ_ONLY = "this server is read-only: method not allowed"
+
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+
+
+def application(caches: Caches) -> ASGIApp:
+    """The application over caches. Its lifespan begins those that were named at the start, and
+    ends all of them."""
+
+    @asynccontextmanager
+    async def lifespan(_: object) -> AsyncIterator[None]:
+        threads = ThreadPoolExecutor(THREADS, "btreecache-server")
+        asyncio.get_running_loop().set_default_executor(threads)
+        caches.start()
+        try:
+            yield
+        finally:
+            await asyncio.to_thread(caches.close)
+
+    return Router(default=Application(caches), lifespan=lifespan, redirect_slashes=False)
+
+
+class Application:
+    """Answers HTTP requests from caches. On one event loop."""
+
+    def __init__(self, caches: Caches) -> None:
+        self._caches = caches
+        machine = platform.machine()
+        where = f"{platform.system().lower()}/{_ARCHITECTURES.get(machine, machine)}"
+        self._version = json_bytes(discovery.version(version_of("btreecache"), where), indent=2)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        try:
+            response = await self._answer(request)
+        except BtreecacheError as error:
+            response = _failure(error)
+        except _Gone:
+            return
+        except Exception as error:
+            log.exception("path=%s", quoted(scope["path"]))
+            response = _failure(error)
+        await response(scope, receive, send)
+
+    async def _answer(self, request: Request) -> Response:
+        _check_host(request.headers.get("host"))
+        if request.method not in ("GET", "HEAD"):
+            raise MethodNotAllowed(READ_ONLY)
+        target = route(request.scope["path"], self._caches.resources)
+        if target in HEALTH:
+            return self._health(target, verbose="verbose" in request.query_params)
+        if request.method == "HEAD":
+            raise MethodNotAllowed(READ_ONLY)
+        if target is Page.VERSION:
+            return _json(self._version)
+        if target is Page.OPENAPI_V3:
+            return _json(json_bytes({"paths": {}}) + b"\n")
+        check_accepts_json(request.headers.get("accept"))
+        if isinstance(target, Objects):
+            return await self._objects(request, target)
+        return _json(json_bytes(self._described(target, request)) + b"\n")
+
+    def _described(self, target: Target, request: Request) -> discovery.Document:
+        resources = self._caches.resources
+        match target:
+            case Page.API:
+                return discovery.api_versions(resources, _address(request.scope))
+            case Page.APIS:
+                return discovery.api_group_list(resources)
+            case Group(group=group):
+                return discovery.api_group(resources, group)
+            case GroupVersion(group=group, version=version):
+                return discovery.api_resource_list(resources, group, version)
+        return discovery.paths(resources)
+
+    def _health(self, target: Target, *, verbose: bool) -> Response:
+        """`/livez`: this answers. `/readyz`, `/healthz`: so does every cache asked for at start."""
+        checks = {"ping": True}
+        if target is not Page.LIVEZ:
+            checks |= self._caches.readiness()
+        healthy = all(checks.values())
+        name = str(target.value) if isinstance(target, Page) else ""
+        if healthy and not verbose:
+            return PlainTextResponse("ok", headers=HEADERS)
+        lines = [
+            f"[+]{check} ok" if passed else f"[-]{check} failed: not ready"
+            for check, passed in checks.items()
+        ]
+        lines.append(f"{name} check {'passed' if healthy else 'failed'}\n")
+        return PlainTextResponse("\n".join(lines), 200 if healthy else 500, HEADERS)
+
+    async def _objects(self, request: Request, target: Objects) -> Response:
+        query, root = request.query_params.multi_items(), self._caches.root
+        form = Form(target.resource, target.version, is_typed(target.resource))
+        if target.name:
+            get_options = GetOptions.from_query(query)
+            cache = await self._cache(request, target)
+            key = target.key(root)
+            answer = await _unless_gone(request, cache.get(key, get_options))
+            return _json(form.object(answer.element))
+        prefix = target.prefix(root)
+        if wants_watch(query):
+            watch_options = WatchOptions.from_query(query)
+            cache = await self._cache(request, target)
+            begun = await _unless_gone(request, cache.watch(watch_options, prefix))
+            return WatchResponse(begun, form)
+        list_options = ListOptions.from_query(query)
+        cache = await self._cache(request, target)
+        page = await _unless_gone(request, cache.list(list_options, prefix))
+        return _listed(form.page(page.elements, page.meta))
+
+    async def _cache(self, request: Request, target: Objects) -> ResourceCache:
+        """The resource's cache; one that has just begun may take a moment."""
+        cache = self._caches.of(target.resource)
+        if not cache.filled:
+            await _unless_gone(request, cache.first_list())
+        return cache
+
+
+def _json(body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(body, status, HEADERS | (headers or {}), JSON)
+
+
+def _failure(error: BaseException) -> Response:
+    """The Status of an error as an answer."""
+    headers = {}
+    if isinstance(error, BtreecacheError) and error.retry_after_s:
+        headers["Retry-After"] = str(error.retry_after_s)
+    if isinstance(error, MethodNotAllowed):
+        headers["Allow"] = "GET"
+    body = status_of(error)
+    code = body["code"]
+    assert isinstance(code, int)
+    return _json(json_bytes(body) + b"\n", code, headers)
+
+
+def _listed(chunks: Iterator[bytes]) -> Response:
+    """A list: with its length if it is one chunk, else piece by piece as the client takes it."""
+    first = next(chunks)
+    second = next(chunks, None)
+    if second is None:
+        return _json(first)
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield first
+        yield second
+        for chunk in chunks:
+            await asyncio.sleep(0)  # a client that is fast enough would have the loop to itself
+            yield chunk
+
+    return StreamingResponse(pieces(), 200, HEADERS, JSON)
+
+
+def _check_host(host: str | None) -> None:
+    """Raises Forbidden unless the Host header names this machine. There is none in HTTP/1.0."""
+    if host is None:
+        return
+    name = host.rpartition("]")[0].removeprefix("[") if "]" in host else host.partition(":")[0]
+    if not is_loopback(name):
+        raise Forbidden(f"host {quoted(host)}: this server answers to names of loopback only")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host, without brackets, is loopback by what it is called: nothing is resolved."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _address(scope: Scope) -> str:
+    host, port = scope.get("server") or ("127.0.0.1", None)
+    shown = f"[{host}]" if ":" in host else host
+    return f"{shown}:{port}" if port else shown
+
+
+class _Gone(Exception):
+    """The client has closed its connection: nobody waits for the answer."""
+
+
+async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """What the work comes to. It is cancelled, and _Gone raised, when the client goes meanwhile."""
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_disconnected(request.receive))
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise _Gone
+    finally:
+        await _cancel(task, gone)
+
+
+async def _disconnected(receive: Callable[[], Awaitable[Any]]) -> None:
+    """Returns when the client has gone. A body, which no request here has, is thrown away."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _cancel(*tasks: asyncio.Future[Any]) -> None:
+    """Cancel tasks and let them end. What they end with is nobody's any more."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class WatchResponse(Response):
+    """A watch, frame by frame, until its stream ends or the client goes.
+
+    A slow client holds its place in the window and one chunk, not a queue.
+    """
+
+    def __init__(self, begun: Begun, form: Form) -> None:
+        super().__init__(None, 200, HEADERS, JSON)
+        del self.headers["content-length"]
+        self._begun = begun
+        self._form = form
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+        stream = self._begun.stream
+        tasks: list[asyncio.Future[Any]] = []
+        try:
+            await send(start)
+            tasks = [
+                asyncio.ensure_future(self._pump(send)),
+                asyncio.ensure_future(_disconnected(receive)),
+            ]
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if stream is not None:
+                stream.close()
+            await _cancel(*tasks)
+
+    async def _pump(self, send: Send) -> None:
+        """Send everything that the watch has to say, and the end."""
+        stream, error = self._begun
+        if error is not None:
+            await send(_body(error_frame(error)))
+        elif stream is not None:
+            try:
+                await self._frames(stream, send)
+            except OSError:
+                return  # the client has gone
+            except Exception as unexpected:
+                log.exception("a watch failed")
+                await send(_body(error_frame(unexpected)))
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _frames(self, stream: WatchStream, send: Send) -> None:
+        while (event := await stream.receive_async()) is not None:
+            chunk, failed = bytearray(), False
+            while event is not None:
+                try:
+                    chunk += self._form.frame(event)
+                except BtreecacheError as refused:
+                    # What can't be served can't be left out either: the client would miss it.
+                    chunk += error_frame(refused)
+                    failed = True
+                    break
+                event = stream.poll() if len(chunk) < CHUNK_BYTES else None
+            await send(_body(bytes(chunk)))
+            if failed:
+                return
+            await asyncio.sleep(0)
+
+
+def _body(chunk: bytes) -> dict[str, Any]:
+    return {"type": "http.response.body", "body": chunk, "more_body": True}

@@ -1,0 +1,222 @@
+"""One cache for each resource, begun when it is first wanted, all of them fed by one source.
+
+Whoever asks first for a resource begins its cache, and waits a little for its first list. Those
+that are named at the start begin then, and only they count for readiness: what nobody asked for
+can't keep a server from being ready.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from random import Random
+
+from btreecache.cache import Cache
+from btreecache.codec import Kubernetes
+from btreecache.element import Element
+from btreecache.errors import NotReady
+from btreecache.features import Features
+from btreecache.fields import custom_fields, fields_of
+from btreecache.follow import Follower
+from btreecache.index import Index
+from btreecache.options import GetOptions, ListOptions, WatchOptions
+from btreecache.reader import AsyncReader, Reader
+from btreecache.reads import Answer, ListPage
+from btreecache.resources import BUILT_IN, Resource, Resources
+from btreecache.server.watching import Begun, begin
+from btreecache.source import Source
+from btreecache.watch_stream import DeletedElements
+from btreecache.window import Bounds
+
+#: How long a request waits for the first list of a cache that it has begun, and how often it looks.
+FIRST_LIST_S, FIRST_LIST_POLL_S = 3.0, 0.01
+
+#: Followers that are ended at the same time; each takes a tenth of a second to notice.
+CLOSERS = 16
+
+#: Fields that the API server indexes. The pods of a node are what its agents ask for.
+INDEXED: dict[tuple[str, str], tuple[str, ...]] = {("", "pods"): ("spec.nodeName",)}
+
+#: Kept as objects of the core group: in their own they would have to be converted.
+_CONVERTED = {("events.k8s.io", "events")}
+
+
+def served(configured: Iterable[Resource] = ()) -> Resources:
+    """The resources that there are: built-in ones that are stored as what they are, and configured
+    ones, which replace built-in ones of their group and plural. Raises BadRequest."""
+    known = (one for one in BUILT_IN.all if (one.group, one.plural) not in _CONVERTED)
+    return Resources(tuple(known)).extended(configured)
+
+
+def is_typed(resource: Resource) -> bool:
+    """Whether an API server has a struct for it: custom resources are written in another way."""
+    return any((one.group, one.plural) == (resource.group, resource.plural) for one in BUILT_IN.all)
+
+
+class ResourceCache:
+    """The cache of one resource, what feeds it and who reads it.
+
+    Made and read on one event loop; the follower has a thread of its own from `start` to `close`.
+    """
+
+    def __init__(
+        self,
+        resource: Resource,
+        source: Source,
+        root: bytes,
+        *,
+        features: Features,
+        bounds: Bounds | None,
+        rng: Random,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        name = resource.group, resource.plural
+        fields = (
+            fields_of(*name)
+            if is_typed(resource)
+            else custom_fields((), namespaced=resource.namespaced)
+        )
+        codec = Kubernetes(fields.fields)
+        self.resource = resource
+        self.cache = Cache(
+            resource.prefix(root),
+            bounds=bounds,
+            codec=codec,
+            indexes=[_index(field, codec.fields.index(field)) for field in INDEXED.get(name, ())],
+        )
+        self.follower = Follower(source, self.cache, rng=rng)
+        self._features = features
+        self._deleted = DeletedElements()
+        self._now = now
+        self.reader = Reader(
+            self.cache,
+            source,
+            follower=self.follower,
+            features=features,
+            codec=codec,
+            fields=fields,
+            resource=resource,
+            now=now,
+        )
+        self._async = AsyncReader(self.reader)
+
+    @property
+    def ready(self) -> bool:
+        """As Cache.ready."""
+        return self.cache.ready
+
+    @property
+    def filled(self) -> bool:
+        """Whether there was a first list, whatever came after it."""
+        return self.cache.state.window is not None
+
+    async def first_list(self) -> None:
+        """Wait until the cache was filled once, at most FIRST_LIST_S: it may have just begun."""
+        deadline_s = self._now() + FIRST_LIST_S
+        while not self.filled and self._now() < deadline_s:
+            if self.cache.closed:
+                return
+            await asyncio.sleep(FIRST_LIST_POLL_S)
+
+    async def get(self, key: bytes, options: GetOptions) -> Answer:
+        """As Reader.get."""
+        return await self._async.get(key, options)
+
+    async def list(self, options: ListOptions, prefix: bytes) -> ListPage:
+        """As Reader.list."""
+        return await self._async.list(options, prefix)
+
+    async def watch(self, options: WatchOptions, prefix: bytes) -> Begun:
+        """The stream of a watch, or the error that is all it has to say; as `watching.begin`."""
+        return await begin(
+            self._async, options, prefix,
+            features=self._features, deleted=self._deleted, now=self._now,
+        )  # fmt: skip
+
+
+def _index(field: str, place: int) -> Index:
+    def value_of(element: Element) -> str | None:
+        return element.fields[place] if element.fields else None
+
+    return Index(f"f:{field}", value_of)
+
+
+class Caches:
+    """The caches of a server, by resource. `close` ends them all; the source is the caller's.
+
+    source      used by every follower, each in its thread, and by reads that caches can't answer
+    root        where an API server would keep everything: `/registry`
+    at_start    resources to follow from `start` on; `ready` is about these
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        resources: Resources,
+        *,
+        root: bytes = b"/registry",
+        at_start: Iterable[Resource] = (),
+        features: Features | None = None,
+        bounds: Bounds | None = None,
+        rng: Random | None = None,
+    ) -> None:
+        self.resources = resources
+        self.root = root
+        self.features = features or Features()
+        self._source = source
+        self._bounds = bounds
+        self._at_start = tuple(dict.fromkeys(at_start))
+        self._rng = rng or Random(0)
+        self._caches: dict[tuple[str, str], ResourceCache] = {}
+        self._lock = threading.Lock()
+        self._stopped = False
+
+    def start(self) -> None:
+        """Begin the caches that were named."""
+        for resource in self._at_start:
+            self.of(resource)
+
+    def of(self, resource: Resource) -> ResourceCache:
+        """The cache of a resource, begun if it wasn't. Any thread. NotReady after `stop`."""
+        name = resource.group, resource.plural
+        with self._lock:
+            if self._stopped:
+                raise NotReady("the server is shutting down")
+            found = self._caches.get(name)
+            if found is None:
+                found = ResourceCache(
+                    resource, self._source, self.root,
+                    features=self.features, bounds=self._bounds, rng=Random(self._rng.random()),
+                )  # fmt: skip
+                found.follower.start()
+                self._caches[name] = found
+            return found
+
+    def readiness(self) -> dict[str, bool]:
+        """Whether each cache that was named is ready, by plural.group. Any thread."""
+        with self._lock:
+            caches = dict(self._caches)
+        found = {}
+        for resource in self._at_start:
+            name = f"{resource.plural}.{resource.group}" if resource.group else resource.plural
+            cache = caches.get((resource.group, resource.plural))
+            found[name] = cache is not None and cache.ready
+        return found
+
+    def stop(self) -> None:
+        """Begin no more caches; watches and waits end. Quick. Any thread. Idempotent."""
+        with self._lock:
+            self._stopped = True
+            caches = [*self._caches.values()]
+        for one in caches:
+            one.cache.close()
+
+    def close(self) -> None:
+        """`stop`, and wait for the followers' threads to end. Idempotent."""
+        self.stop()
+        if self._caches:
+            with ThreadPoolExecutor(CLOSERS) as closers:
+                list(closers.map(lambda one: one.follower.close(), self._caches.values()))

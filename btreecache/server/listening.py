@@ -1,0 +1,112 @@
+"""Sockets, signals, the end: uvicorn over the application, on loopback.
+
+Of a request whose line and headers don't end, uvicorn collects 64 KiB (h11's bound), then answers
+400 in plain text itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import uvicorn
+
+from btreecache.errors import BadRequest, Unavailable
+from btreecache.server.application import application, is_loopback
+from btreecache.server.caches import Caches
+
+#: Seconds that answers under way may take after a signal; then they are cut off.
+GRACE_S = 5
+
+#: Connections that may wait to be taken.
+BACKLOG = 2048
+
+
+def parse_listen(text: str) -> tuple[str, int]:
+    """HOST:PORT, an IPv6 address in brackets; port 0: any. Raises BadRequest, also for a host that
+    isn't loopback: what is served here is served to whoever can reach it."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isascii() or not port.isdigit() or int(port[:6]) > 65535:
+        raise BadRequest(f"--listen {text!r}: say HOST:PORT, as in 127.0.0.1:8080")
+    if ":" in host and not (host.startswith("[") and host.endswith("]")):
+        raise BadRequest(f"--listen {text!r}: an IPv6 address goes into brackets")
+    host = host.removeprefix("[").removesuffix("]")
+    if not is_loopback(host):
+        raise BadRequest(f"--listen {text!r}: this server listens on loopback only")
+    return ("127.0.0.1" if host.lower() == "localhost" else host), int(port)
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises Unavailable."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # With its protocol named: only then asyncio switches Nagle's algorithm off, which with a client
+    # that delays its acknowledgements would hold every short answer back for 40 ms.
+    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((host, port))
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise Unavailable(f"can't listen on {host} port {port}: {error.strerror}") from None
+    return sock
+
+
+def address(sock: socket.socket) -> str:
+    """The URL of a listening socket."""
+    host, port = sock.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+class _Server(uvicorn.Server):
+    """Ends on a signal as if asked to: watches first, then everything else, and no signal again."""
+
+    def __init__(
+        self, config: uvicorn.Config, caches: Caches, on_started: Callable[[], object]
+    ) -> None:
+        super().__init__(config)
+        self._caches = caches
+        self._on_started = on_started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._on_started()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # A watch has no end of its own, and uvicorn waits for every answer to end.
+        self._caches.stop()
+        await super().shutdown(sockets)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        numbers = (signal.SIGTERM, signal.SIGINT)
+        for number in numbers:
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        try:
+            yield
+        finally:
+            for number in numbers:
+                loop.remove_signal_handler(number)
+
+
+def serve(caches: Caches, sock: socket.socket, on_started: Callable[[], object]) -> None:
+    """Serve until SIGTERM or SIGINT, in the main thread. `on_started` is called once it answers."""
+    config = uvicorn.Config(
+        application(caches),
+        loop="asyncio",
+        http="h11",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=GRACE_S,
+    )
+    server = _Server(config, caches, on_started)
+    asyncio.run(server.serve(sockets=[sock]))
