@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check
 READY := $(VENV)/.ready
 ETCD_DIR := .cache/etcd
+KUBECTL_DIR := .cache/kubectl
 SEED ?= 0
 SEEDS ?= 20
 # make sim FAULTS="clean drop": only these
@@ -12,6 +13,7 @@ FAULTS ?=
 
 export BTREECACHE_VERIFY ?= 1
 export BTREECACHE_ETCD_DIR ?= $(ETCD_DIR)
+export BTREECACHE_KUBECTL_DIR ?= $(KUBECTL_DIR)
 
 # make bench SIZES=10000: only these; bench-compare REF=main: the commit to compare with
 SIZES ?= 10000 100000 1000000
@@ -46,8 +48,9 @@ fmt: $(READY) ## format in place
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-interop: $(READY) ## the tests that speak to a real etcd, installed into .cache
+interop: $(READY) ## the tests that speak to a real etcd and kubectl, installed into .cache
 	.ci/install-etcd $(ETCD_DIR)
+	.ci/install-kubectl $(KUBECTL_DIR)
 	$(BIN)/pytest -m interop
 
 sim: $(READY) ## every fault and none on SEEDS seeds, resumed where it stopped: make sim SEEDS=200

@@ -68,7 +68,7 @@ class Reader:
         self._now = now
         self._wait_until: WaitUntil = wait or cache.wait_until
         request = None if follower is None else follower.request_progress
-        self._reads = Reads(
+        self.reads = Reads(
             cache=cache,
             source=source,
             features=features or Features(),
@@ -80,7 +80,7 @@ class Reader:
             now=now,
             progress=ProgressRequests(request, now),
         )
-        self._trips = Trips(self._reads.ask_source)
+        self._trips = Trips(self.reads.ask_source)
 
     def get(
         self, key: bytes, options: GetOptions | None = None, *, cancelled: Cancelled = never
@@ -92,7 +92,7 @@ class Reader:
         NotReady (429), FutureRevision (504); Unavailable and SourceError of the source, and
         SourceError for an object that can't be read.
         """
-        return self._drive(self._reads.get(key, options or GetOptions()), cancelled)
+        return self.drive(self.reads.get(key, options or GetOptions()), cancelled)
 
     def list(
         self,
@@ -107,7 +107,7 @@ class Reader:
 
         O(log n + page), with selectors as Snapshot.select. Raises as `get`, but NotFound.
         """
-        return self._drive(self._reads.list(options or ListOptions(), prefix, recursive), cancelled)
+        return self.drive(self.reads.list(options or ListOptions(), prefix, recursive), cancelled)
 
     def plan(
         self,
@@ -117,11 +117,12 @@ class Reader:
         recursive: bool = True,
     ) -> Plan:
         """How a read would be answered now, for `Plan.explain`. Raises as it would."""
-        return self._reads.plan(options, prefix, recursive=recursive)
+        return self.reads.plan(options, prefix, recursive=recursive)
 
     # Meeting the needs of a read in the caller's thread.
 
-    def _drive(self, steps: Steps[T], cancelled: Cancelled) -> T:
+    def drive(self, steps: Steps[T], cancelled: Cancelled) -> T:
+        """Take the steps, doing what each asks for in this thread; what they return or raise."""
         try:
             need = next(steps)
             while True:
@@ -158,7 +159,7 @@ class Reader:
         while True:
             remaining_s = need.deadline_s - self._now()
             if remaining_s > 0 and not reached(self._cache.state):
-                self._reads.progress.ask()
+                self.reads.progress.ask()
             if self._wait_until(reached, min(max(remaining_s, 0.0), POLL_S)):
                 return seen[-1]
             if self._cache.closed:
@@ -179,13 +180,13 @@ class AsyncReader:
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
-        self._reads = reader._reads
-        self._trips = AsyncTrips(self._reads.ask_source)
+        self.reads = reader.reads
+        self._trips = AsyncTrips(self.reads.ask_source)
         self._watch: asyncio.Task[bool] | None = None
 
     async def get(self, key: bytes, options: GetOptions | None = None) -> Answer:
         """As Reader.get."""
-        return await self._drive(self._reads.get(key, options or GetOptions()))
+        return await self.drive(self.reads.get(key, options or GetOptions()))
 
     async def list(
         self,
@@ -195,9 +196,10 @@ class AsyncReader:
         recursive: bool = True,
     ) -> ListPage:
         """As Reader.list."""
-        return await self._drive(self._reads.list(options or ListOptions(), prefix, recursive))
+        return await self.drive(self.reads.list(options or ListOptions(), prefix, recursive))
 
-    async def _drive(self, steps: Steps[T]) -> T:
+    async def drive(self, steps: Steps[T]) -> T:
+        """Take the steps, doing what each asks for on this loop; what they return or raise."""
         try:
             need = next(steps)
             while True:
@@ -233,7 +235,7 @@ class AsyncReader:
             remaining_s = need.deadline_s - reader._now()
             if remaining_s <= 0:
                 return None
-            self._reads.progress.ask()
+            self.reads.progress.ask()
             await self._changed(state, min(remaining_s, POLL_S))
 
     async def _changed(self, seen: State, timeout_s: float) -> None:

@@ -147,7 +147,7 @@ class Reads:
         recursive: bool = True,
     ) -> Plan:
         """How a read would be answered now, for `Plan.explain`. Raises as it would."""
-        situation = self._situation(self.cache.state)
+        situation = self.situation(self.cache.state)
         if isinstance(options, GetOptions):
             return plan_get(options, situation)
         wanted = self._wanted(options, prefix, recursive)
@@ -155,7 +155,8 @@ class Reads:
 
     # What a read does, without waiting for anything.
 
-    def _situation(self, state: State) -> Situation:
+    def situation(self, state: State) -> Situation:
+        """What a plan made on this state has to know."""
         window = state.window
         serving = window is not None and state.suspect_after is None
         return Situation(
@@ -177,7 +178,7 @@ class Reads:
         if not key:
             raise BadRequest("empty key")
         state = self.cache.state
-        plan = plan_get(options, self._situation(state))
+        plan = plan_get(options, self.situation(state))
 
         def from_cache(snapshot: Snapshot, _: FromCache) -> tuple[Element | None, int]:
             return snapshot.get(key), snapshot.revision
@@ -195,7 +196,7 @@ class Reads:
         """A page of a list; what it raises is said at Reader.list."""
         wanted = self._wanted(options, prefix, recursive)
         state = self.cache.state
-        situation = self._situation(state)
+        situation = self.situation(state)
         plan = plan_list(wanted.options, situation, wanted.prefix, recursive=recursive)
 
         def from_cache(snapshot: Snapshot, step: FromCache) -> ListPage:

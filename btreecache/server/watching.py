@@ -55,11 +55,11 @@ async def begin(
     Raises BadRequest, Invalid for options that mean nothing, NotReady: these are answers of their
     own. Everything else is said in the stream.
     """
-    reads = reader._reads
+    reads = reader.reads
     options = options.defaulted(features)
     selection = _selection(reads, options, features)
     try:
-        stream = await reader._drive(_steps(reads, options, prefix, selection, deleted, now))
+        stream = await reader.drive(_steps(reads, options, prefix, selection, deleted, now))
     except _InStream as refused:
         return Begun(None, refused.error)
     return Begun(stream)
@@ -93,7 +93,7 @@ def _steps(
     now: Callable[[], float],
 ) -> Steps[WatchStream]:
     """Carry out the plan of a watch (the driver of plan.py)."""
-    step: Step = plan_watch(options, reads._situation(reads.cache.state)).first
+    step: Step = plan_watch(options, reads.situation(reads.cache.state)).first
     asked = target = 0
     while True:
         outcome = Outcome.DONE

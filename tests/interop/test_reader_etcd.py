@@ -70,7 +70,7 @@ def test_what_was_written_is_read(reader: Reader, cache: Cache, writer: Writer) 
         began = time.monotonic()
         assert int(reader.get(key).resource_version) >= elsewhere
         assert time.monotonic() - began < 2.5, "answered by a mark, not after a timeout"
-        source = reader._reads.source
+        source = reader.reads.source
         assert source is not None
         assert cache.revision >= elsewhere or not marks_are_safe(source), "by the cache"
 
@@ -87,7 +87,7 @@ def test_what_was_written_is_read(reader: Reader, cache: Cache, writer: Writer) 
 def test_cache_and_source_answer_the_same(reader: Reader, cache: Cache, writer: Writer) -> None:
     revisions = [writer.put(*pod(f"p{i % 7}", app="xy"[i % 2])) for i in range(25)]
     cache.wait_for(revisions[-1], 10)
-    source = Reader(cache, reader._reads.source, codec=CODEC, read="source")
+    source = Reader(cache, reader.reads.source, codec=CODEC, read="source")
     for revision in revisions:
         for selector in ("", "app=x"):
             for limit in (2, 100):
