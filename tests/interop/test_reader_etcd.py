@@ -20,6 +20,8 @@ from btreecache.sources.etcd import EtcdSource
 from etcdsim import wire
 from tests.interop.etcd_server import EtcdServer, Writer
 
+pytestmark = pytest.mark.interop
+
 PREFIX = b"/registry/pods/"
 CODEC = Kubernetes()
 

@@ -204,3 +204,10 @@ def test_etcdsim_exports_what_it_says() -> None:
     assert all(getattr(etcdsim, name) is not None for name in etcdsim.__all__)
     with pytest.raises(AttributeError):
         etcdsim.nothing  # noqa: B018
+
+
+def test_what_speaks_to_other_software_is_marked() -> None:
+    """`make test` needs no server: one file without the mark made it look for an etcd."""
+    files = [*ROOT.glob("tests/interop/test_*.py")]
+    assert files
+    assert not [path.name for path in files if "pytest.mark.interop" not in path.read_text()]
