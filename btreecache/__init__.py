@@ -20,7 +20,9 @@ from btreecache.errors import (
     Unavailable,
 )
 from btreecache.event import Batch, Event, Progress
+from btreecache.features import Features
 from btreecache.follow import Follower
+from btreecache.options import GetOptions, ListOptions, WatchOptions
 from btreecache.snapshot import Page, Snapshot
 from btreecache.store import Delete, Put, Store
 from btreecache.tree import ABSENT, Aggregate, Diff, Tree
@@ -43,9 +45,12 @@ __all__ = [
     "Difference",
     "Element",
     "Event",
+    "Features",
     "FeedFault",
     "Follower",
     "FutureRevision",
+    "GetOptions",
+    "ListOptions",
     "MissingExtra",
     "NotReady",
     "Page",
@@ -59,5 +64,6 @@ __all__ = [
     "Store",
     "Tree",
     "Unavailable",
+    "WatchOptions",
     "Watcher",
 ]

@@ -182,7 +182,8 @@ def test_time_and_randomness_are_arguments(name: str) -> None:
 def test_the_public_surface() -> None:
     import btreecache
 
-    promised = {"Tree", "Store", "Cache", "Snapshot", "Checker", "Follower"}
+    promised = {"Tree", "Store", "Cache", "Snapshot", "Checker", "Follower", "ListOptions",
+                "WatchOptions", "GetOptions", "Features"}  # fmt: skip
     errors = {"BtreecacheError", "BadRequest", "Compacted", "Conflict", "FeedFault",
               "FutureRevision", "NotReady", "SourceError", "Unavailable"}  # fmt: skip
     assert promised | errors <= set(btreecache.__all__)
