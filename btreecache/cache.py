@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from random import Random
 from time import monotonic
+from types import MappingProxyType
 
 import msgspec
 from msgspec.structs import replace
@@ -113,7 +114,7 @@ class Cache:
         self.bounds = bounds or Bounds()
         self.indexes = tuple(indexes)
         self._read = _reader(codec, transform)
-        self._unreadable: dict[bytes, str] = {}
+        self._unreadable: Mapping[bytes, str] = MappingProxyType({})
         self._now = now
         self._state = State(None, None, 0, now())
         self._lock = threading.RLock()
@@ -173,9 +174,12 @@ class Cache:
         return self._suspect
 
     @property
-    def unreadable(self) -> dict[bytes, str]:
-        """The keys of the newest state that the codec can't read, and why (Element.problem)."""
-        return dict(self._unreadable)
+    def unreadable(self) -> Mapping[bytes, str]:
+        """The keys of the newest state that the codec can't read, and why (Element.problem). O(1).
+
+        Never changes: the next one is another mapping.
+        """
+        return self._unreadable
 
     def stats(self) -> Stats:
         window = self._state.window
@@ -309,7 +313,8 @@ class Cache:
         tree = self._tree_of(revision, elements)
         indexes = Indexes.of(self.indexes, tree.values())
         if self._read is not None:
-            self._unreadable = {kept.key: kept.problem for kept in tree.values() if kept.problem}
+            found = {kept.key: kept.problem for kept in tree.values() if kept.problem}
+            self._unreadable = MappingProxyType(found)
         state, now = self._state, self._now()
         if self._verifier:
             self._verifier.replaced(tree)
@@ -423,12 +428,16 @@ class Cache:
         return fault
 
     def _note_unreadable(self, batch: Batch) -> None:
+        now: dict[bytes, str] | None = None
         for event in batch.events:
             problem = event.element.problem if event.element else None
-            if problem:
-                self._unreadable[event.key] = problem
-            elif self._unreadable:
-                self._unreadable.pop(event.key, None)
+            if problem or event.key in self._unreadable:
+                now = {**self._unreadable} if now is None else now
+                now.pop(event.key, None)
+                if problem:
+                    now[event.key] = problem
+        if now is not None:
+            self._unreadable = MappingProxyType(now)
 
     def _publish(self, state: State, batch: Batch | None = None) -> None:
         """Publish a state, by a batch or without one, and wake those who wait for it.

@@ -198,7 +198,7 @@ class Checker:
         try:
             window = self._align(outcome)
             for revision in self._choose(window, outcome.revision, revisions):
-                self._compare_at(Snapshot(revision, window.at(revision)), outcome)
+                self._compare_at(window.snapshot(revision), outcome)
             self._compare_suspects(outcome)
         except BtreecacheError as error:
             outcome.reason = str(error)
@@ -220,7 +220,7 @@ class Checker:
                 retained.append(outcome.revision)
             for index, recorded in enumerate(retained):
                 revision = max(recorded, window.oldest)
-                snapshot = Snapshot(revision, window.at(revision))
+                snapshot = window.snapshot(revision)
                 whole = index in (0, len(retained) - 1) or index % scratch_every == 0
                 self._compare_sums(snapshot, truth, outcome, whole)
                 yield outcome

@@ -279,7 +279,8 @@ _ESCAPES = {'"': '\\"', "\\": "\\\\", "\a": "\\a", "\b": "\\b", "\f": "\\f", "\n
 def quoted(text: str) -> str:
     """The text as a Go string literal, which is how API servers quote (strconv.Quote).
 
-    A byte that was no UTF-8 (a lone surrogate, as `surrogateescape` makes them) becomes \\xNN.
+    A byte that was no UTF-8 (a lone surrogate, as `surrogateescape` makes them) becomes \\xNN, and
+    so do the three of any other lone surrogate. O(length).
     """
     return '"' + "".join(map(_escaped, text)) + '"'
 
@@ -290,8 +291,10 @@ def _escaped(char: str) -> str:
         return _ESCAPES[char]
     if char.isprintable():
         return char
-    if 0xDC80 <= code <= 0xDCFF:
-        return f"\\x{code - 0xDC00:02x}"
+    if 0xD800 <= code <= 0xDFFF:
+        kept = 0xDC80 <= code <= 0xDCFF
+        raw = char.encode("utf-8", "surrogateescape" if kept else "surrogatepass")
+        return "".join(f"\\x{byte:02x}" for byte in raw)
     if code < 0x20 or code == 0x7F:
         return f"\\x{code:02x}"
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from dataclasses import field as attribute
 from types import MappingProxyType
 
-from btreecache.errors import BadRequest
-from btreecache.selectors import go_quote
+from btreecache.errors import BadRequest, quoted
 
 Path = tuple[str | int, ...]
 
@@ -75,8 +74,7 @@ NAMESPACE = _dotted("metadata.namespace")
 DEFAULT_FIELDS = ResourceFields(
     (NAME, NAMESPACE),
     unsupported=lambda name: (
-        f"{go_quote(name)} is not a known field selector: "
-        'only "metadata.name", "metadata.namespace"'
+        f'{quoted(name)} is not a known field selector: only "metadata.name", "metadata.namespace"'
     ),
 )
 
@@ -154,7 +152,7 @@ FIELDS: Mapping[tuple[str, str], ResourceFields] = MappingProxyType(
                 NAMESPACE,
                 Field("status.successful", (("status", "succeeded"),), "0", "integer"),
             ),
-            unsupported=lambda name: f"field label {go_quote(name)} not supported for batchv1.Job",
+            unsupported=lambda name: f"field label {quoted(name)} not supported for batchv1.Job",
         ),
         ("certificates.k8s.io", "certificatesigningrequests"): ResourceFields(
             (NAME, _dotted("spec.signerName"))

@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from btreecache.errors import BadRequest
+from btreecache.errors import BadRequest, quoted
 
 #: Bad values of one requirement that are named in its message (some 300 bytes each).
 BAD_VALUES_MAX = 100
@@ -55,10 +55,6 @@ _PREFIX_ERROR = (
 )
 _INTEGER_ERROR = "for 'Gt', 'Lt' operators, the value must be an integer"
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_GO_ESCAPES = {
-    '"': '\\"', "\\": "\\\\", "\a": "\\a", "\b": "\\b", "\f": "\\f", "\n": "\\n",
-    "\r": "\\r", "\t": "\\t", "\v": "\\v",
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,7 +295,7 @@ def _parse_requirement(tokens: list[str], place: int) -> tuple[LabelRequirement,
     if not _is_identifier(key):
         raise _bad(f"found '{key}', expected: identifier")
     if errors := _key_errors(key):
-        raise _bad(f"<nil>: Invalid value: {go_quote(key)}: {'; '.join(errors)}")
+        raise _bad(f"<nil>: Invalid value: {quoted(key)}: {'; '.join(errors)}")
     place += 1
     if absent:
         return LabelRequirement(key, "!"), place
@@ -381,7 +377,7 @@ def _key_errors(key: str) -> list[str]:
 def _check_values(key: str, operator: str, values: tuple[str, ...]) -> None:
     errors = []
     if operator in ("gt", "lt") and _integer(values[0]) is None:
-        errors.append(f"values[0]: Invalid value: {go_quote(values[0])}: {_INTEGER_ERROR}")
+        errors.append(f"values[0]: Invalid value: {quoted(values[0])}: {_INTEGER_ERROR}")
     for place, value in enumerate(values):
         wrong = []
         if _bytes(value) > NAME_BYTES_MAX:
@@ -389,7 +385,7 @@ def _check_values(key: str, operator: str, values: tuple[str, ...]) -> None:
         if value and not _NAME.fullmatch(value):
             wrong.append(_VALUE_ERROR)
         if wrong:
-            head = f"values[{place}][{key}]: Invalid value: {go_quote(value)}"
+            head = f"values[{place}][{key}]: Invalid value: {quoted(value)}"
             errors.append(f"{head}: {'; '.join(wrong)}")
         if len(errors) >= BAD_VALUES_MAX:
             break
@@ -450,24 +446,6 @@ def _raw(text: str) -> bytes:
 
 def _bytes(text: str) -> int:
     return len(text) if text.isascii() else len(_raw(text))
-
-
-def go_quote(text: str) -> str:
-    """`text` as Go's %q prints it: this is how API servers quote a bad value. O(length)."""
-    return '"' + "".join(map(_go_escape, text)) + '"'
-
-
-def _go_escape(char: str) -> str:
-    if char in _GO_ESCAPES:
-        return _GO_ESCAPES[char]
-    if char.isprintable():
-        return char
-    code = ord(char)
-    if code < 0x80:
-        return f"\\x{code:02x}"
-    if 0xD800 <= code < 0xE000:
-        return "".join(f"\\x{byte:02x}" for byte in _raw(char))
-    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def _bad(message: str) -> BadRequest:

@@ -59,15 +59,13 @@ class Verifier:
         else:
             problems = list(newest.check(fresh_from=before))
         assert not problems, "; ".join(problems[:10])
-        if self._level == "all":
-            problems = list(window.newest_indexes.check(newest.values()))
-            assert not problems, "; ".join(problems[:10])
-            self._recompute(window, range(len(window)))
-        elif self._applies % RECOMPUTE_EVERY == 0:
+        every = self._level == "all"
+        if every or self._applies % RECOMPUTE_EVERY == 0:
             problems = list(window.newest_indexes.check(newest.values()))
             assert not problems, "; ".join(problems[:10])
             last = len(window) - 1
-            self._recompute(window, sorted({0, self._rng.randint(0, last), last}))
+            some = {0, self._rng.randint(0, last), last}
+            self._recompute(window, range(len(window)) if every else sorted(some))
 
     def _recompute(self, window: Window, indexes: Iterable[int]) -> None:
         entries = [*zip(window.revisions(), window.trees(), strict=True)]

@@ -13,12 +13,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
 from btreecache.cache import Cache
-from btreecache.cli import arguments, report
+from btreecache.cli import access, arguments, report
 from btreecache.cli.progress import progress
 from btreecache.consistency import Checker, Round
 from btreecache.errors import BadRequest
@@ -26,13 +25,10 @@ from btreecache.follow import Follower
 from btreecache.window import Bounds
 
 if TYPE_CHECKING:
-    from btreecache.sources.etcd_connection import Access
+    pass
 
 #: Revisions that a simulated run retains: the whole run, up to here.
 SIMULATED_REVISIONS_MAX = 50_000
-
-#: Keeps a password off the command line, where others can read it.
-PASSWORD_VARIABLE = "BTREECACHE_ETCD_PASSWORD"
 
 #: Between two rounds, where only --for was given.
 INTERVAL_S = 10.0
@@ -59,7 +55,7 @@ def add_parser(commands: Any) -> None:
         metavar="PROFILE",
         help="check against the simulator: kubernetes (default), churn, hot_key, lease_storm",
     )
-    _add_access(parser)
+    access.add_flags(parser)
     parser.add_argument(
         "--prefix",
         type=arguments.key_bytes,
@@ -99,39 +95,6 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--output", choices=[*report.FORMATS], default="text")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
-
-
-def _add_access(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--cacert", metavar="FILE", help="--etcd: trust this PEM; implies TLS")
-    parser.add_argument("--cert", metavar="FILE", help="--etcd: our certificate; implies TLS")
-    parser.add_argument("--key", metavar="FILE", help="--etcd: its key")
-    parser.add_argument(
-        "--user",
-        metavar="NAME[:PASSWORD]",
-        help=f"--etcd: log in; without a password the one in ${PASSWORD_VARIABLE}",
-    )
-
-
-def _access(options: argparse.Namespace) -> Access:
-    """Read what --cacert, --cert, --key and --user name. Raises BadRequest."""
-    from btreecache.sources.etcd_connection import Access
-
-    pems: dict[str, bytes | None] = {}
-    for flag in ("cacert", "cert", "key"):
-        path = getattr(options, flag)
-        try:
-            pems[flag] = Path(path).read_bytes() if path is not None else None
-        except OSError as error:
-            raise BadRequest(f"--{flag} {path}: {error.strerror}") from None
-    user = None
-    if options.user is not None:
-        name, colon, password = options.user.partition(":")
-        if not colon:
-            password = os.environ.get(PASSWORD_VARIABLE, "")
-        if not name or not password:
-            raise BadRequest(f"--user needs NAME:PASSWORD, or NAME and ${PASSWORD_VARIABLE}")
-        user = name, password
-    return Access(pems["cacert"], pems["cert"], pems["key"], user)
 
 
 def _add_when(parser: argparse.ArgumentParser) -> None:
@@ -203,8 +166,8 @@ def _run_etcd(options: argparse.Namespace, stopping: threading.Event) -> report.
         if getattr(options, flag):
             raise BadRequest(f"--{flag} needs --sim")
     # The truth has a connection of its own: what it says never came through the follower's.
-    access = _access(options)
-    source, truth = (EtcdSource(options.etcd, access=access) for _ in range(2))
+    allowed = access.named(options)
+    source, truth = (EtcdSource(options.etcd, access=allowed) for _ in range(2))
     try:
         truth.current_revision()
         cache = Cache(options.prefix)

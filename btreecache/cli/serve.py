@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from random import Random
 from typing import Any
 
-from btreecache.cli import arguments, check
+from btreecache.cli import access, arguments
 from btreecache.errors import BadRequest, MissingExtra
 from btreecache.features import Features
 from btreecache.resources import Resource, Resources, parse_resource
@@ -48,7 +48,7 @@ def add_parser(commands: Any) -> None:
         metavar="PROFILE",
         help="serve the simulator, which goes on writing: kubernetes has objects of known types",
     )
-    check._add_access(parser)
+    access.add_flags(parser)
     parser.add_argument(
         "--listen", default=LISTEN, metavar="HOST:PORT",
         help=f"a loopback address; port 0 is any that is free (default {LISTEN})",
@@ -128,7 +128,7 @@ def _source(options: argparse.Namespace) -> Iterator[Source]:
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         from btreecache.sources.etcd import EtcdSource
 
-        source = EtcdSource(options.etcd, access=check._access(options))
+        source = EtcdSource(options.etcd, access=access.named(options))
         try:
             yield source
         finally:

@@ -9,6 +9,7 @@ no sensible way the method is missing and the table shows a dash.
 from __future__ import annotations
 
 import heapq
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from importlib import import_module
@@ -35,7 +36,7 @@ def merged_difference(old: Iterable[Pair], new: Iterable[Pair]) -> int:
     return len(seen)
 
 
-class Rival:
+class Rival(ABC):
     """A mutable holder of the current state, and the operations on the snapshots taken of it."""
 
     #: As the table names it; the modules that it needs; whether tracemalloc sees its memory.
@@ -58,21 +59,21 @@ class Rival:
                 return module
         return None
 
+    @abstractmethod
     def load(self, pairs: list[Pair]) -> None:
         """Become the sorted `pairs`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def snapshot(self) -> Snapshot:
         """The state as it is now, for good."""
-        raise NotImplementedError
 
+    @abstractmethod
     def put(self, pairs: Sequence[Pair], kept: Any) -> None:
         """Set each pair in turn; after each one append a snapshot to `kept`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def delete(self, keys: Sequence[bytes], kept: Any) -> None:
         """Delete each key in turn; after each one append a snapshot to `kept`."""
-        raise NotImplementedError
 
     def advance(self, pairs: Sequence[Pair]) -> None:
         """Set the pairs, no snapshot wanted in between."""
@@ -91,8 +92,8 @@ class Rival:
         """Bytes of its files; None for one that keeps everything in memory."""
         return None
 
-    def close(self) -> None:
-        """Let go of files."""
+    def close(self) -> None:  # noqa: B027
+        """Let go of files, where there are any."""
 
 
 class _Nowhere:
