@@ -1,4 +1,5 @@
-"""Reader, AsyncReader: GET and LIST from a cache and its source, blocking and on an event loop.
+"""Reader, AsyncReader: GET, LIST and WATCH from a cache and its source, blocking and on an event
+loop.
 
 What a read does stands in `reads`, once; here its needs are met: trips that are shared, waits that
 end with the caller's timeout, with cancellation or with the cache, progress marks asked for while
@@ -19,13 +20,14 @@ from btreecache.errors import BtreecacheError, NotReady
 from btreecache.features import Features
 from btreecache.fields import ResourceFields
 from btreecache.follow import Follower
-from btreecache.options import GetOptions, ListOptions
+from btreecache.options import GetOptions, ListOptions, WatchOptions
 from btreecache.plan import Plan
 from btreecache.reads import Answer, Ask, Call, ListPage, Reads, Steps, Until
 from btreecache.resources import Resource
 from btreecache.selection import Keys
 from btreecache.source import Source
 from btreecache.trips import POLL_S, AsyncTrips, Cancelled, ProgressRequests, Trips, never
+from btreecache.watch_stream import DeletedElements, WatchStream
 
 T = TypeVar("T")
 
@@ -34,7 +36,7 @@ WaitUntil = Callable[[Callable[[State], object], float], bool]
 
 
 class Reader:
-    """Answers get and list for one cache: make one and keep it. Any thread may read at any time.
+    """Answers get, list and watch for one cache: make one and keep it. Any thread, at any time.
 
     source       answers what the cache can't; None: nobody does (503), and a Store needs none
     follower     what feeds the cache: it is asked for progress marks, without which reads of the
@@ -79,6 +81,7 @@ class Reader:
             use_indexes=use_indexes,
             now=now,
             progress=ProgressRequests(request, now),
+            deleted=DeletedElements(),
         )
         self._trips = Trips(self.reads.ask_source)
 
@@ -109,9 +112,26 @@ class Reader:
         """
         return self.drive(self.reads.list(options or ListOptions(), prefix, recursive), cancelled)
 
+    def watch(
+        self,
+        options: WatchOptions | None = None,
+        prefix: bytes | None = None,
+        *,
+        exact: bool = False,
+        cancelled: Cancelled = never,
+    ) -> WatchStream:
+        """Watch the objects with `prefix` (None: all of the cache's), or with `exact` that key.
+
+        What can't be served is said in the stream, as its only event. Options are taken as they
+        are meant: what an API server makes of unset ones is `WatchOptions.defaulted`. Raises, as
+        answers of their own, BadRequest and Invalid for options that mean nothing or for a reader
+        of the source, and NotReady.
+        """
+        return self.drive(self.reads.watch(options or WatchOptions(), prefix, exact), cancelled)
+
     def plan(
         self,
-        options: GetOptions | ListOptions,
+        options: GetOptions | ListOptions | WatchOptions,
         prefix: bytes | None = None,
         *,
         recursive: bool = True,
@@ -197,6 +217,16 @@ class AsyncReader:
     ) -> ListPage:
         """As Reader.list."""
         return await self.drive(self.reads.list(options or ListOptions(), prefix, recursive))
+
+    async def watch(
+        self,
+        options: WatchOptions | None = None,
+        prefix: bytes | None = None,
+        *,
+        exact: bool = False,
+    ) -> WatchStream:
+        """As Reader.watch."""
+        return await self.drive(self.reads.watch(options or WatchOptions(), prefix, exact))
 
     async def drive(self, steps: Steps[T]) -> T:
         """Take the steps, doing what each asks for on this loop; what they return or raise."""

@@ -1,4 +1,5 @@
-"""What a GET and a LIST do, as the Kubernetes API promises them, from a cache and its source.
+"""What a GET, a LIST and a WATCH do, as the Kubernetes API promises them, from a cache and its
+source.
 
 They carry out read plans (`plan`). A read is a generator: it yields what it needs (a trip to the
 source, a wait, a page of the source) and is sent what came of it, so that it is written once for
@@ -17,11 +18,19 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 from btreecache.cache import Cache, State
 from btreecache.continue_token import expired
 from btreecache.element import Element
-from btreecache.errors import BadRequest, Compacted, FutureRevision, NotReady, Unavailable
+from btreecache.errors import (
+    BadRequest,
+    BtreecacheError,
+    Compacted,
+    FutureRevision,
+    NotReady,
+    Unavailable,
+)
 from btreecache.features import Features
 from btreecache.fields import ResourceFields
-from btreecache.options import GetOptions, ListOptions
+from btreecache.options import GetOptions, ListOptions, WatchOptions
 from btreecache.plan import (
+    After,
     CurrentRevision,
     FromCache,
     FromSource,
@@ -38,12 +47,14 @@ from btreecache.plan import (
     page_meta,
     plan_get,
     plan_list,
+    plan_watch,
 )
 from btreecache.selection import UNREADABLE, Keys, Selection, any_in, check_readable, select
 from btreecache.snapshot import Page, Snapshot, prefix_end
 from btreecache.source import RangePage, Source
 from btreecache.store import Store
 from btreecache.trips import ProgressRequests
+from btreecache.watch_stream import DeletedElements, WatchStream
 
 #: Keys in a page of the source: where a list without a limit begins, and what pages grow to by
 #: doubling (upstream's maximum); and the bytes that a page aims at.
@@ -138,10 +149,11 @@ class Reads:
     use_indexes: bool
     now: Callable[[], float]
     progress: ProgressRequests
+    deleted: DeletedElements
 
     def plan(
         self,
-        options: GetOptions | ListOptions,
+        options: GetOptions | ListOptions | WatchOptions,
         prefix: bytes | None = None,
         *,
         recursive: bool = True,
@@ -150,6 +162,8 @@ class Reads:
         situation = self.situation(self.cache.state)
         if isinstance(options, GetOptions):
             return plan_get(options, situation)
+        if isinstance(options, WatchOptions):
+            return plan_watch(options, situation)
         wanted = self._wanted(options, prefix, recursive)
         return plan_list(wanted.options, situation, wanted.prefix, recursive=recursive)
 
@@ -209,13 +223,46 @@ class Reads:
         page = yield from self._walk(plan, state, from_cache, from_source)
         return page
 
-    def _wanted(self, options: ListOptions, prefix: bytes | None, recursive: bool) -> _List:
+    def watch(self, options: WatchOptions, prefix: bytes | None, exact: bool) -> Steps[WatchStream]:
+        """The stream of a watch; what it raises is said at Reader.watch."""
+        prefix = self._prefix(prefix, recursive=not exact)
+        validate = partial(options.validate, self.features)
+        selection = select(options, validate, self.names, self.keys, self.fields)
+        state = self.cache.state
+        plan = plan_watch(options, self.situation(state))
+        start: Step | BtreecacheError
+        try:
+            start, _ = yield from self._prepared(plan.first, state)
+        except NotReady:
+            raise
+        except BtreecacheError as error:
+            start = error
+        if isinstance(start, Refuse):
+            if not start.in_stream:
+                raise start.error
+            start = start.error
+        assert isinstance(start, StartWatch | BtreecacheError), "a watch reads no pages"
+        if isinstance(start, StartWatch) and start.source:
+            raise BadRequest("a reader of the source doesn't watch: the source itself does")
+        return WatchStream(
+            self.cache, start, prefix, exact=exact,
+            predicate=None if selection.empty else selection.matches,
+            requirements=selection.requirements if self.use_indexes else (),
+            deleted=self.deleted, now=self.now,
+        )  # fmt: skip
+
+    def _prefix(self, prefix: bytes | None, *, recursive: bool) -> bytes:
+        """The prefix that is meant. Raises BadRequest if it lies outside the cache's."""
         prefix = self.cache.prefix if prefix is None else prefix
         if recursive and prefix and not prefix.endswith(b"/"):
             # As upstream: else "/pods/a" would list "/pods/ab", and its tokens would lose a slash.
             prefix += b"/"
         self._check_prefix(prefix)
-        selection = select(options, self.names, self.keys, self.fields)
+        return prefix
+
+    def _wanted(self, options: ListOptions, prefix: bytes | None, recursive: bool) -> _List:
+        prefix = self._prefix(prefix, recursive=recursive)
+        selection = select(options, options.validate, self.names, self.keys, self.fields)
         if selection.empty and options.filtered:
             # "," selects everything: as if it hadn't been said.
             options = replace(options, label_selector="", field_selector="")
@@ -232,45 +279,52 @@ class Reads:
         from_cache: Callable[[Snapshot, FromCache], T],
         from_source: Callable[[FromSource], Steps[T]],
     ) -> Steps[T]:
-        """Carry out a plan that was made on `state` (the driver of plan.py)."""
-        step: Step = plan.first
-        asked = target = 0
+        """Carry out a plan to read that was made on `state`."""
+        step, state = yield from self._prepared(plan.first, state)
         while True:
-            outcome = Outcome.DONE
-            cause: Compacted | NotReady | None = None
             match step:
-                case CurrentRevision():
-                    asked = yield Ask()
-                case Wait(revision=revision, deadline_s=deadline_s):
-                    target = asked if revision is None else revision
-                    reached: State | None = yield Until(target, deadline_s)
-                    if reached is None:
-                        outcome = Outcome.TIMED_OUT
-                    else:
-                        state = reached
                 case FromCache(revision=revision):
                     try:
                         snapshot = state.at(revision)
-                    except Compacted as error:
-                        outcome, cause = Outcome.GONE, error
-                    except NotReady as error:
-                        outcome, cause = Outcome.NOT_READY, error
+                    except (Compacted, NotReady) as error:
+                        gone = isinstance(error, Compacted)
+                        following = after(step, Outcome.GONE if gone else Outcome.NOT_READY)
+                        if following is None:
+                            raise
+                        step = following
                     else:
                         return from_cache(snapshot, step)
                 case FromSource():
                     found = yield from from_source(step)
                     return found
-                case TooLarge():
-                    raise FutureRevision(target, self.cache.revision)
                 case Refuse(error=error):
                     raise error
-                case StartWatch():
-                    raise AssertionError("a read doesn't watch")
-            following = after(step, outcome)
-            if following is None:
-                assert cause is not None
-                raise cause
-            step = following
+                case _:
+                    raise AssertionError("a read doesn't watch, and has waited")
+
+    def _prepared(self, step: Step, state: State) -> Steps[tuple[Step, State]]:
+        """Ask and wait as long as the plan says so: the step after it, and the state to take it on.
+
+        Raises FutureRevision for TooLarge; what it yields may raise in here.
+        """
+        asked = target = 0
+        while True:
+            match step:
+                case CurrentRevision():
+                    asked = yield Ask()
+                    step = step.then
+                case Wait(revision=revision, deadline_s=deadline_s):
+                    target = asked if revision is None else revision
+                    reached: State | None = yield Until(target, deadline_s)
+                    following = after(step, Outcome.DONE if reached else Outcome.TIMED_OUT)
+                    assert following is not None
+                    step, state = following, reached or state
+                case TooLarge():
+                    raise FutureRevision(target, self.cache.revision)
+                case StartWatch(after=After.ASKED):
+                    return replace(step, after=asked), state
+                case _:
+                    return step, state
 
     # From the cache.
 

@@ -20,7 +20,7 @@ from btreecache.element import Element
 from btreecache.errors import NotFound, SourceError, quoted
 from btreecache.fields import ResourceFields
 from btreecache.index import Requirement
-from btreecache.options import ListOptions
+from btreecache.options import ListOptions, WatchOptions
 from btreecache.resources import Resource
 from btreecache.selectors import FieldSelector, LabelSelector
 from btreecache.snapshot import Snapshot, prefix_end
@@ -155,18 +155,23 @@ class Keys:
 
 
 def select(
-    options: ListOptions, names: Sequence[str], keys: Keys, fields: ResourceFields | None
+    options: ListOptions | WatchOptions,
+    validate: Callable[[], None],
+    names: Sequence[str],
+    keys: Keys,
+    fields: ResourceFields | None,
 ) -> Selection:
-    """What the selectors of a list mean. Raises BadRequest, and Invalid as `options.validate`.
+    """What the selectors of a list or watch mean. Raises BadRequest, and Invalid as `validate`.
 
-    `names`: what stands in `Element.fields`; `fields`: which may be asked for, None: any.
+    `validate`: the options' own, called where an API server does; `names`: what stands in
+    `Element.fields`; `fields`: which may be asked for, None: any.
     """
     if not options.filtered:
-        options.validate()
+        validate()
         return EVERYTHING
     labels = LabelSelector.parse(options.label_selector)
     asked = FieldSelector.parse(options.field_selector)
-    options.validate()  # where an API server does: after the grammar, before the fields' names
+    validate()  # after the grammar, before the fields' names
     if fields is not None:
         asked = asked.transform(fields.convert)
     bound, may_be_at = asked.bind(names), _by_key(asked, keys)

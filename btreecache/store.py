@@ -13,9 +13,11 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from btreecache.cache import Cache
+from btreecache.codec import Codec, Transform
 from btreecache.element import Element
 from btreecache.errors import BadRequest, Conflict
 from btreecache.event import Batch, Event
+from btreecache.index import Index
 from btreecache.snapshot import Snapshot
 from btreecache.window import Bounds
 
@@ -37,13 +39,19 @@ class Store(Cache):
     """An ordered key-value store with a readable snapshot for every revision in its window.
 
     Reads are the Cache's, from any thread without a lock; writes may come from any thread and take
-    turns. `bounds` say how much history is kept.
+    turns. `bounds` say how much history is kept; `codec`, `transform` and `indexes` are a Cache's.
     """
 
     def __init__(
-        self, *, bounds: Bounds | None = None, now: Callable[[], float] = time.monotonic
+        self,
+        *,
+        bounds: Bounds | None = None,
+        codec: Codec | None = None,
+        transform: Transform | None = None,
+        indexes: Iterable[Index] = (),
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
-        super().__init__(b"", bounds=bounds, now=now)
+        super().__init__(bounds=bounds, codec=codec, transform=transform, indexes=indexes, now=now)
         self._writing = threading.Lock()
         self.replace(1, ())
 

@@ -100,7 +100,9 @@ class WatchStream:
     event at its deadline and when the cache is closed, and after an ERROR.
 
     cache                 what is watched; NotReady is raised if it has no state to begin with
-    start                 as planned, `After.ASKED` resolved. Not one from the source
+    start                 as planned, `After.ASKED` resolved. Not one from the source. An error is
+                          the stream's only event, as the API has it: a client that watches has to
+                          be ready for one there anyway
     prefix                the keys that are watched; with `exact` that key alone
     predicate             of these the elements that it selects, None: all. It must depend on the
                           element only. What it raises ends the stream and goes to the reader
@@ -123,7 +125,7 @@ class WatchStream:
     def __init__(
         self,
         cache: Cache,
-        start: StartWatch,
+        start: StartWatch | BtreecacheError,
         prefix: bytes,
         *,
         exact: bool = False,
@@ -133,13 +135,11 @@ class WatchStream:
         now: Callable[[], float] = monotonic,
         bookmark_interval_s: float = BOOKMARK_INTERVAL_S,
     ) -> None:
-        assert not start.source, "the source watches itself"
-        assert start.after is not After.ASKED, "the driver asks"
         self._cache = cache
         self._predicate = predicate
         self._deleted = deleted
         self._now = now
-        self._deadline_s = math.inf if start.deadline_s is None else start.deadline_s
+        self._deadline_s = math.inf
         self._interval_s = bookmark_interval_s
         self._ended = False
         self._stop_after: int | None = None
@@ -151,13 +151,28 @@ class WatchStream:
         self._ahead: WatchEvent | None = None
         self._watcher: Watcher | None = None
         self.position = 0
+        self._bookmark_s = math.inf
+        self._start = 0
+        if isinstance(start, BtreecacheError):
+            self._fail(start)
+        else:
+            self._begin(start, prefix, exact, requirements)
+
+    def _begin(
+        self, start: StartWatch, prefix: bytes, exact: bool, requirements: Sequence[Requirement]
+    ) -> None:
+        assert not start.source, "the source watches itself"
+        assert start.after is not After.ASKED, "the driver asks"
+        if start.deadline_s is not None:
+            self._deadline_s = start.deadline_s
+        cache = self._cache
         if start.initial:
             snapshot, self._watcher = _begin(cache, prefix, exact)
             # No index knows what can't be read, and that has to be met. What is mended by now, but
             # was not yet in the snapshot, comes as a change.
             usable = () if cache.unreadable else requirements
             found = _elements(snapshot, prefix, exact, usable)
-            self._pending = _initial(found, predicate, snapshot.revision, start.end_bookmark)
+            self._pending = _initial(found, self._predicate, snapshot.revision, start.end_bookmark)
             self._start = snapshot.revision
         else:
             after = start.after if isinstance(start.after, int) else None
@@ -166,9 +181,14 @@ class WatchStream:
                 self.position = self._watcher.position
             except Compacted as error:
                 self.position = error.revision
-                self._pending = iter([_failed(error, self.position)])
+                self._fail(error)
             self._start = self.position
-        self._bookmark_s = self._next_bookmark_s(now()) if start.bookmarks else math.inf
+        if start.bookmarks:
+            self._bookmark_s = self._next_bookmark_s(self._now())
+
+    def _fail(self, error: BtreecacheError) -> None:
+        """Have the error be the next and last thing to say."""
+        self._pending = iter([_failed(error, self.position)])
 
     @property
     def ended(self) -> bool:
@@ -231,7 +251,7 @@ class WatchStream:
         try:
             batch = watcher.poll()
         except Compacted as error:
-            self._pending = iter([_failed(error, self.position)])
+            self._fail(error)
             return True
         due = now_s >= self._bookmark_s
         if stop_after is not None and (batch is None or batch.revision > stop_after):

@@ -38,11 +38,12 @@ from btreecache.errors import Invalid, NotFound, status
 from btreecache.features import Features
 from btreecache.fields import fields_of
 from btreecache.index import field_index, label_index
-from btreecache.options import GetOptions, ListOptions
+from btreecache.options import GetOptions, ListOptions, WatchOptions
 from btreecache.reader import AsyncReader, Reader
 from btreecache.reads import Answer, ListPage
 from btreecache.resources import BUILT_IN
 from btreecache.source import RangePage
+from btreecache.watch_stream import WatchStream
 from tests.fakes import Clock, DictTruth, batch, delete, element, put
 
 PREFIX = b"/registry/pods/"
@@ -167,6 +168,14 @@ class World:
         if self.driver == "blocking":
             return self.reader.list(asked, prefix, recursive=recursive)
         return asyncio.run(AsyncReader(self.reader).list(asked, prefix, recursive=recursive))
+
+    def watch(
+        self, prefix: bytes | None = None, *, exact: bool = False, **options: Any
+    ) -> WatchStream:
+        asked = WatchOptions(**options)
+        if self.driver == "blocking":
+            return self.reader.watch(asked, prefix, exact=exact)
+        return asyncio.run(AsyncReader(self.reader).watch(asked, prefix, exact=exact))
 
     # Writing: to the truth, and to the cache if it is told.
 
@@ -886,3 +895,90 @@ def test_a_plan_is_told_without_being_carried_out(world: World) -> None:
     with pytest.raises(BadRequest):
         world.reader.plan(ListOptions(field_selector="nonsense=1"))
     assert world.source.calls == []
+
+
+# Watches.
+
+
+def seen(stream: WatchStream) -> list[str]:
+    """Everything that a stream has to say now."""
+    said = []
+    while (event := stream.poll()) is not None:
+        what = event.element.key[len(PREFIX) :].decode() if event.element else ""
+        reason = type(event.error).__name__ if event.error else ""
+        said.append(f"{event.type} {what or reason}@{event.revision}")
+    return said
+
+
+def test_a_watch_of_the_newest_state_waits_for_it(world: World) -> None:
+    world.pods(14, "b/two", told=False)
+    world.turns.append(lambda: world.tell(14))
+    stream = world.watch(
+        send_initial_events=True, resource_version_match="NotOlderThan",
+        allow_watch_bookmarks=True, field_selector="metadata.namespace=b",
+    )  # fmt: skip
+    assert seen(stream) == ["ADDED b/one@14", "ADDED b/two@14", "BOOKMARK @14"]
+    world.pods(15, "a/one", "b/one", app="x")
+    assert seen(stream) == ["MODIFIED b/one@15"]
+    assert not stream.ended
+
+
+def test_a_watch_after_a_revision_and_of_one_key(world: World) -> None:
+    assert seen(world.watch(resource_version="11")) == ["ADDED a/two@12", "ADDED b/one@13"]
+    one = world.watch(PREFIX + b"a/one", exact=True, resource_version="10")
+    assert seen(one) == ["ADDED a/one@11"]
+    within = world.watch(PREFIX + b"b", resource_version="10")
+    assert seen(within) == ["ADDED b/one@13"]
+    assert world.source.calls == []
+
+
+def test_what_a_watch_meets_on_its_way_is_its_only_event(world: World) -> None:
+    initial = {"send_initial_events": True, "resource_version_match": "NotOlderThan"}
+    ahead = world.watch(resource_version="99", **initial)
+    assert seen(ahead) == ["ERROR FutureRevision@0"]
+    assert world.clock.now_s == pytest.approx(3.0, abs=0.2)
+    gone = world.watch(resource_version="3")
+    assert seen(gone) == ["ERROR Compacted@0"]
+    world.source.before.append(lambda: _raise(Unavailable("away")))
+    away = world.watch(**initial)
+    assert seen(away) == ["ERROR Unavailable@0"]
+    assert ahead.ended
+    assert gone.ended
+    assert away.ended
+
+
+def _raise(error: Exception) -> None:
+    raise error
+
+
+def test_what_a_watch_is_refused_for(world: World, driver: str) -> None:
+    refused: list[tuple[type[Exception], str, dict[str, Any]]] = [
+        (BadRequest, "lies outside", {"prefix": b"/registry/nodes/"}),
+        (BadRequest, "field label not supported: spec.x", {"field_selector": "spec.x=1"}),
+        (BadRequest, "unable to parse requirement", {"label_selector": "a in x"}),
+        (BadRequest, "invalid resource version", {"resource_version": "x"}),
+        (Invalid, "forbidden", {"resource_version_match": "Exact"}),
+    ]
+    for error, text, options in refused:
+        with pytest.raises(error, match=f"(?i){text}"):
+            world.watch(**options)
+    of_source = World(driver, read="source")
+    with pytest.raises(BadRequest, match="the source itself does"):
+        of_source.watch(resource_version="1")
+    never_filled = World(driver, fill=False)
+    with pytest.raises(NotReady):
+        never_filled.watch(resource_version="1")
+
+
+@pytest.mark.parametrize("use_indexes", [True, False])
+def test_a_watch_selects_the_same_however_its_state_is_found(
+    driver: str, *, use_indexes: bool
+) -> None:
+    world = World(driver, use_indexes=use_indexes)
+    world.pods(11, "a/one", app="x")
+    world.pods(12, "a/two", app="y")
+    stream = world.watch(label_selector="app=x", resource_version="0")
+    assert seen(stream) == ["ADDED a/one@12"]
+    world.pods(13, "a/two", app="x")
+    world.pods(14, "a/one", app="y")
+    assert seen(stream) == ["ADDED a/two@13", "DELETED a/one@14"]

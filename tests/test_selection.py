@@ -66,7 +66,9 @@ def test_narrowing_never_changes_a_list(name: str, label: str) -> None:
     of = resource(name)
     keys = Keys(PREFIX, of, CODEC.fields)
     asked = [ListOptions(field_selector=text, label_selector=label) for text in SELECTORS]
-    predicates = [select(options, CODEC.fields, keys, None).matches for options in asked]
+    predicates = [
+        select(options, options.validate, CODEC.fields, keys, None).matches for options in asked
+    ]
     narrowed = 0
     for elements in sets():
         cache = Cache(PREFIX, indexes=INDEXES)
@@ -113,7 +115,8 @@ def test_narrowing_never_changes_a_list(name: str, label: str) -> None:
 )
 def test_the_least_range(name: str, part: str, selector: str, wanted: tuple[str, bool]) -> None:
     keys = Keys(PREFIX, resource(name), CODEC.fields)
-    selection = select(ListOptions(field_selector=selector), CODEC.fields, keys, None)
+    options = ListOptions(field_selector=selector)
+    selection = select(options, options.validate, CODEC.fields, keys, None)
     found, is_key = keys.narrowed(PREFIX + part.encode(), selection)
     assert (found[len(PREFIX) :].decode(), is_key) == wanted
 
@@ -142,6 +145,6 @@ def test_requirements_are_what_is_pinned() -> None:
         label_selector="app=x,b in (y),c in (y,z),d!=w,e,app!=z",
         field_selector="spec.nodeName=n,status.phase!=Running,metadata.name=",
     )
-    assert set(select(options, (), keys, None).requirements) == {
+    assert set(select(options, options.validate, (), keys, None).requirements) == {
         ("l:app", "x"), ("l:b", "y"), ("f:spec.nodeName", "n"), ("f:metadata.name", ""),
     }  # fmt: skip

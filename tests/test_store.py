@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from random import Random
 
 import pytest
 
-from btreecache import BadRequest, Bounds, Compacted, Conflict, Delete, Put, Store
+from btreecache import (
+    BadRequest,
+    Bounds,
+    Compacted,
+    Conflict,
+    Delete,
+    ListOptions,
+    Put,
+    SourceError,
+    Store,
+)
+from btreecache.codec import Kubernetes, strip_managed_fields
+from btreecache.index import label_index
+from btreecache.reader import Reader
 
 
 def test_revisions_versions_and_what_changes_nothing() -> None:
@@ -123,3 +137,27 @@ def test_writers_take_turns() -> None:
     found = store.get(b"n")
     assert found is not None
     assert (found.value, found.version, store.revision) == (b"800", 800, 801)
+
+
+def test_a_store_reads_what_is_put_through_its_codec() -> None:
+    codec = Kubernetes()
+    store = Store(codec=codec, indexes=[label_index("app")], transform=strip_managed_fields)
+    metadata = {"name": "x", "labels": {"app": "a"}, "managedFields": [{"manager": "m"}]}
+    value = json.dumps({"kind": "Node", "apiVersion": "v1", "metadata": metadata}).encode()
+    first = store.put(b"/nodes/x", value)
+    store.put(b"/nodes/x", value.replace(b'"a"', b'"b"'))
+    store.put(b"/nodes/bad", b"{")
+    kept = store.get(b"/nodes/x", first)
+    assert kept is not None
+    assert json.loads(kept.value)["metadata"] == {
+        "name": "x", "labels": {"app": "a"}, "resourceVersion": str(first),
+    }  # fmt: skip
+    assert list(store.unreadable) == [b"/nodes/bad"]
+    of_b = ListOptions(label_selector="app=b")
+    with pytest.raises(SourceError, match="/nodes/bad"):
+        Reader(store, codec=codec).list(of_b, b"/nodes/")
+    store.delete(b"/nodes/bad")
+    found = Reader(store, codec=codec).list(of_b, b"/nodes/")
+    assert [element.key for element in found.elements] == [b"/nodes/x"]
+    (batch,) = [*store.state.readable().batches(first, first + 1)]
+    assert batch.events[0].previous is kept

@@ -17,6 +17,7 @@ import json
 import threading
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 from time import monotonic, sleep
 from typing import Any
@@ -413,7 +414,7 @@ def test_watch_list_match_single() -> None:
     options = WatchOptions(
         resource_version_match=NOT_OLDER, send_initial_events=True, allow_watch_bookmarks=True
     )
-    by_selector = pods.watch(options, predicate=with_fields("metadata.name=foo"))
+    by_selector = pods.watch(replace(options, field_selector="metadata.name=foo"))
     for stream in (by_selector, pods.watch(options, pod_key("ns/foo"), exact=True)):
         assert tell(stream) == ["ADDED ns/foo@2", f"BOOKMARK @{revision} end"]
     none = pods.watch(options, pod_key("ns/none"), exact=True)

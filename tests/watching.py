@@ -7,20 +7,11 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from btreecache import Batch, Bounds, Cache, Element, Event, Progress
+from btreecache.cache import State
 from btreecache.codec import Kubernetes
 from btreecache.options import WatchOptions
-from btreecache.plan import (
-    After,
-    CurrentRevision,
-    Outcome,
-    Refuse,
-    Situation,
-    StartWatch,
-    TooLarge,
-    Wait,
-    after,
-    plan_watch,
-)
+from btreecache.plan import After, StartWatch
+from btreecache.reader import Reader
 from btreecache.selectors import FieldSelector, LabelSelector
 from btreecache.watch_stream import WatchEvent, WatchStream
 from tests.codec.objects import Field
@@ -93,38 +84,26 @@ class Pods:
     def stream(self, start: StartWatch, prefix: bytes = PREFIX, **options: Any) -> WatchStream:
         return WatchStream(self.cache, start, prefix, now=self.clock, **options)
 
-    def watch(self, options: WatchOptions, prefix: bytes = PREFIX, **more: Any) -> WatchStream:
-        """The watch that `options` ask for, by its plan. Waits can't be waited for here: what a
-        step waits for must have come, or it times out."""
-        cache = self.cache
-        window = cache.state.readable()
-        situation = Situation(
-            current=window.current,
-            oldest=window.oldest,
-            watch_floor=window.watch_floor,
-            progress_safe=True,
-            now_s=self.clock(),
-        )
-        step, asked = plan_watch(options, situation).first, 0
-        while True:
-            outcome = Outcome.DONE
-            match step:
-                case CurrentRevision():
-                    asked = self.revision
-                case Wait(revision=revision):
-                    target = asked if revision is None else revision
-                    outcome = Outcome.DONE if cache.revision >= target else Outcome.TIMED_OUT
-                case StartWatch():
-                    if step.after is After.ASKED:
-                        step = begin(asked, like=step)
-                    return self.stream(step, prefix, **more)
-                case Refuse(error=error):
-                    raise error
-                case TooLarge():
-                    raise AssertionError("nothing here is too large")
-            found = after(step, outcome)
-            assert found is not None
-            step = found
+    def watch(
+        self, options: WatchOptions, prefix: bytes = PREFIX, *, exact: bool = False
+    ) -> WatchStream:
+        """The watch that `options` ask for. Nothing happens while it waits but that time passes."""
+        reader = Reader(
+            self.cache, self, follower=self, codec=CODEC, now=self.clock, wait=self.wait
+        )  # type: ignore[arg-type]
+        return reader.watch(options, prefix, exact=exact)
+
+    # What a reader asks of its source and its follower.
+
+    def current_revision(self) -> int:
+        return self.revision
+
+    def request_progress(self) -> bool:
+        return True
+
+    def wait(self, predicate: Callable[[State], object], timeout_s: float) -> bool:
+        self.clock.now_s += timeout_s
+        return bool(predicate(self.cache.state))
 
 
 def begin(

@@ -37,7 +37,6 @@ from btreecache.server.encoding import (
 from btreecache.server.negotiation import check_accepts_json
 from btreecache.server.refusals import Forbidden
 from btreecache.server.routing import HEALTH, Group, GroupVersion, Objects, Page, Target, route
-from btreecache.server.watching import Begun
 from btreecache.watch_stream import WatchStream
 
 log = logging.getLogger(__name__)
@@ -157,8 +156,8 @@ class Application:
         if wants_watch(query):
             watch_options = WatchOptions.from_query(query)
             cache = await self._cache(request, target)
-            begun = await _unless_gone(request, cache.watch(watch_options, prefix))
-            return WatchResponse(begun, form)
+            stream = await _unless_gone(request, cache.watch(watch_options, prefix))
+            return WatchResponse(stream, form)
         list_options = ListOptions.from_query(query)
         cache = await self._cache(request, target)
         page = await _unless_gone(request, cache.list(list_options, prefix))
@@ -267,15 +266,14 @@ class WatchResponse(Response):
     A slow client holds its place in the window and one chunk, not a queue.
     """
 
-    def __init__(self, begun: Begun, form: Form) -> None:
+    def __init__(self, stream: WatchStream, form: Form) -> None:
         super().__init__(None, 200, HEADERS, JSON)
         del self.headers["content-length"]
-        self._begun = begun
+        self._stream = stream
         self._form = form
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
-        stream = self._begun.stream
         tasks: list[asyncio.Future[Any]] = []
         try:
             await send(start)
@@ -285,26 +283,22 @@ class WatchResponse(Response):
             ]
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            if stream is not None:
-                stream.close()
+            self._stream.close()
             await _cancel(*tasks)
 
     async def _pump(self, send: Send) -> None:
         """Send everything that the watch has to say, and the end."""
-        stream, error = self._begun
-        if error is not None:
-            await send(_body(error_frame(error)))
-        elif stream is not None:
-            try:
-                await self._frames(stream, send)
-            except OSError:
-                return  # the client has gone
-            except Exception as unexpected:
-                log.exception("a watch failed")
-                await send(_body(error_frame(unexpected)))
+        try:
+            await self._frames(send)
+        except OSError:
+            return  # the client has gone
+        except Exception as unexpected:
+            log.exception("a watch failed")
+            await send(_body(error_frame(unexpected)))
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _frames(self, stream: WatchStream, send: Send) -> None:
+    async def _frames(self, send: Send) -> None:
+        stream = self._stream
         while (event := await stream.receive_async()) is not None:
             chunk, failed = bytearray(), False
             while event is not None:

@@ -26,9 +26,8 @@ from btreecache.options import GetOptions, ListOptions, WatchOptions
 from btreecache.reader import AsyncReader, Reader
 from btreecache.reads import Answer, ListPage
 from btreecache.resources import BUILT_IN, Resource, Resources
-from btreecache.server.watching import Begun, begin
 from btreecache.source import Source
-from btreecache.watch_stream import DeletedElements
+from btreecache.watch_stream import WatchStream
 from btreecache.window import Bounds
 
 #: How long a request waits for the first list of a cache that it has begun, and how often it looks.
@@ -89,7 +88,6 @@ class ResourceCache:
         )
         self.follower = Follower(source, self.cache, rng=rng)
         self._features = features
-        self._deleted = DeletedElements()
         self._now = now
         self.reader = Reader(
             self.cache,
@@ -129,12 +127,9 @@ class ResourceCache:
         """As Reader.list."""
         return await self._async.list(options, prefix)
 
-    async def watch(self, options: WatchOptions, prefix: bytes) -> Begun:
-        """The stream of a watch, or the error that is all it has to say; as `watching.begin`."""
-        return await begin(
-            self._async, options, prefix,
-            features=self._features, deleted=self._deleted, now=self._now,
-        )  # fmt: skip
+    async def watch(self, options: WatchOptions, prefix: bytes) -> WatchStream:
+        """As Reader.watch, the options as an API server takes them."""
+        return await self._async.watch(options.defaulted(self._features), prefix)
 
 
 def _index(field: str, place: int) -> Index:
