@@ -19,7 +19,7 @@ export BTREECACHE_KUBECTL_DIR ?= $(KUBECTL_DIR)
 SIZES ?= 10000 100000 1000000
 REF ?= main
 
-.PHONY: check test lint type fmt interop sim machines bench bench-compare bench-plots constraints \
+.PHONY: check test lint type fmt interop sim machines bench bench-compare bench-plots bench-reads constraints \
 	clean help
 
 help: ## this list
@@ -69,6 +69,10 @@ bench-compare: $(READY) ## the tree here and at another commit, in turn: make be
 bench-plots: $(READY) ## cost of an update up to 4M keys, memory of a window: SVG in docs/img
 	$(PIP) install --quiet --quiet --editable '.[bench]' --constraint .ci/constraints.txt
 	@BTREECACHE_VERIFY=0 $(BIN)/python -m tests.bench.plots docs/img
+
+bench-reads: $(READY) ## a walk in pages beside one whole list, and what 10,000 idle watchers cost
+	@BTREECACHE_VERIFY=0 $(BIN)/python -m tests.bench.reads
+	@BTREECACHE_VERIFY=0 $(BIN)/python -m tests.test_watchers_many
 
 bench-pipeline: $(READY) ## from wire to window, and initial loads: make bench-pipeline OBJECTS=1000000
 	BTREECACHE_VERIFY=0 $(BIN)/python -m tests.pipeline $(OBJECTS:%=--objects %)

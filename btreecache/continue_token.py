@@ -62,7 +62,7 @@ def encode(start: bytes, prefix: bytes, revision: int) -> str:
 
     `start` is usually the last key of the page and a zero byte. O(len(start)).
     Raises BadRequest for what the format can't say: a key outside the prefix, one that isn't UTF-8,
-    one too long.
+    one too long, one whose first name is empty.
     """
     assert revision != 0, "revision 0 is no revision"
     if not start.startswith(prefix):
@@ -72,6 +72,9 @@ def encode(start: bytes, prefix: bytes, revision: int) -> str:
         rest = start[len(prefix) :].decode() or "/"
     except UnicodeDecodeError:
         raise BadRequest("unable to encode next field: the key is not UTF-8") from None
+    if start[len(prefix) :].startswith(b"/"):
+        # Who decodes a token drops a leading slash: the next page would be a wrong one (I7).
+        raise BadRequest("unable to encode next field: the key begins with an empty name")
     text = json.dumps(rest, ensure_ascii=False).translate(_GO_ESCAPES)
     raw = f'{{"v":"{VERSION}","rv":{revision},"start":{text}}}'.encode()
     token = base64.urlsafe_b64encode(raw).rstrip(b"=").decode()

@@ -119,9 +119,6 @@ class _List:
             last = elements[-1].key if elements and remaining else None
         else:
             last, remaining = next_start and next_start[:-1], 1
-        if last is not None and last[len(self.prefix) :].startswith(b"/"):
-            # Who decodes a token drops a leading slash: the next page would be a wrong one.
-            raise BadRequest("unable to encode next field: the key begins with an empty name")
         meta = page_meta(
             revision=revision,
             prefix=self.prefix,

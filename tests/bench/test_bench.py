@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.bench import harness
+from tests.bench import harness, reads
 from tests.bench.harness import ROWS, Row, command_of, run_size
 from tests.bench.keys import pod_keys, read_key_file, write_key_file
 from tests.bench.rivals import RIVALS, ImmutablesMap, Ours, Rival, merged_difference
@@ -171,3 +171,9 @@ def test_an_error_of_a_worker_is_an_error_of_the_run(tmp_path: Path) -> None:
             contender.ask({"do": "load", "file": str(tmp_path / "none"), "n": 1})
     finally:
         contender.close()
+
+
+def test_reads_are_measured() -> None:
+    figures = reads.measure(2_000, 2)
+    assert figures["walk_per_whole"] == pytest.approx(figures["walk_ms"] / figures["whole_ms"])
+    assert min(figures.values()) > 0
