@@ -1,7 +1,7 @@
 """Feature gates: name, stage, default, and what each one changes.
 
 The names are those of Kubernetes, so that a comparison with an API server is one flag. A gate is
-here only if the read plan honours it, and switched off it restores the older behaviour. `Features`
+here only if the code honours it, and switched off it restores the older behaviour. `Features`
 is an immutable value that is passed as an argument; there are no global gates.
 """
 
@@ -50,6 +50,22 @@ GATES = (
         "Exact reads and continued pages go to the source.",
     ),
     Gate(
+        "StreamingCollectionEncodingToJSON",
+        "streaming_json",
+        "GA",
+        True,
+        "The first byte of a list in JSON leaves before the last one is made.",
+        "The same bytes are collected before the first one leaves: memory grows with the list.",
+    ),
+    Gate(
+        "StreamingCollectionEncodingToProtobuf",
+        "streaming_protobuf",
+        "GA",
+        True,
+        "The first byte of a list in Protobuf leaves before the last one is made.",
+        "The same bytes are collected before the first one leaves: memory grows with the list.",
+    ),
+    Gate(
         "WatchList",
         "watch_list",
         "BETA",
@@ -72,6 +88,8 @@ class Features:
 
     consistent_list_from_cache: bool = True
     list_from_cache_snapshot: bool = True
+    streaming_json: bool = True
+    streaming_protobuf: bool = True
     watch_list: bool = True
 
     @classmethod

@@ -1,7 +1,8 @@
 """Requests and answers: the ASGI application.
 
-Every answer to a request for objects is JSON, errors are Status objects. Reads and watches run on
-the event loop; what has to wait, waits without a thread of its own, and ends when the client goes.
+Objects are answered in the form that the client takes (encoding/), errors are Status objects in
+JSON. Reads and watches run on the event loop; what has to wait, waits without a thread of its own,
+and ends when the client goes. An answer that can't be completed is cut off, never ended.
 Only names of this machine are answered to: else any page in a browser on it could have its own name
 point here and read everything (DNS rebinding).
 """
@@ -12,7 +13,8 @@ import asyncio
 import ipaddress
 import logging
 import platform
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from importlib.metadata import version as version_of
@@ -23,30 +25,39 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from btreecache.encoding.answer import Answers, form_of, is_streamed
+from btreecache.encoding.body import CHUNK_BYTES, Body
+from btreecache.encoding.go_json import json_bytes
+from btreecache.encoding.media import (
+    DOCUMENTS,
+    MediaType,
+    Offer,
+    for_people,
+    is_pretty,
+    negotiate,
+    offer,
+)
+from btreecache.encoding.table import parse_include_object
+from btreecache.encoding.values import Values
 from btreecache.errors import BtreecacheError, MethodNotAllowed, quoted
 from btreecache.options import GetOptions, ListOptions, WatchOptions, wants_watch
+from btreecache.reads import ListPage
 from btreecache.server import discovery
 from btreecache.server.caches import Caches, ResourceCache, is_typed
-from btreecache.server.encoding import (
-    CHUNK_BYTES,
-    Form,
-    error_frame,
-    json_bytes,
-    status_of,
-)
-from btreecache.server.negotiation import check_accepts_json
-from btreecache.server.refusals import Forbidden
+from btreecache.server.refusals import Forbidden, status_of
 from btreecache.server.routing import HEALTH, Group, GroupVersion, Objects, Page, Target, route
-from btreecache.watch_stream import WatchStream
+from btreecache.watch_stream import WatchEvent, WatchStream
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-JSON = "application/json"
-
 #: Of every answer, as API servers say it.
 HEADERS = {"Cache-Control": "no-cache, private"}
+
+#: Objects of a list in Protobuf above which it is measured in a thread: all are converted for that
+#: if they are stored as JSON, and the loop has others to serve.
+MEASURED_ON_LOOP_MAX = 200
 
 #: Threads for calls to the source, and for one wait in each cache that somebody waits for. A call
 #: that hangs holds one until its timeout.
@@ -75,10 +86,15 @@ def application(caches: Caches) -> ASGIApp:
 
 
 class Application:
-    """Answers HTTP requests from caches. On one event loop."""
+    """Answers HTTP requests from caches. On one event loop.
 
-    def __init__(self, caches: Caches) -> None:
+    wall_s   the time of day in seconds since 1970, which ages in tables are counted to
+    """
+
+    def __init__(self, caches: Caches, wall_s: Callable[[], float] = time.time) -> None:
         self._caches = caches
+        self._wall_s = wall_s
+        self._values = Values()
         machine = platform.machine()
         where = f"{platform.system().lower()}/{_ARCHITECTURES.get(machine, machine)}"
         self._version = json_bytes(discovery.version(version_of("btreecache"), where), indent=2)
@@ -88,12 +104,12 @@ class Application:
         try:
             response = await self._answer(request)
         except BtreecacheError as error:
-            response = _failure(error)
+            response = _failure(error, request)
         except _Gone:
             return
         except Exception as error:
             log.exception("path=%s", quoted(scope["path"]))
-            response = _failure(error)
+            response = _failure(error, request)
         await response(scope, receive, send)
 
     async def _answer(self, request: Request) -> Response:
@@ -108,11 +124,11 @@ class Application:
         if target is Page.VERSION:
             return _json(self._version)
         if target is Page.OPENAPI_V3:
-            return _json(json_bytes({"paths": {}}) + b"\n")
-        check_accepts_json(request.headers.get("accept"))
+            return _document({"paths": {}}, MediaType())
         if isinstance(target, Objects):
             return await self._objects(request, target)
-        return _json(json_bytes(self._described(target, request)) + b"\n")
+        media = _media(request, DOCUMENTS)
+        return _document(self._described(target, request), media)
 
     def _described(self, target: Target, request: Request) -> discovery.Document:
         resources = self._caches.resources
@@ -145,23 +161,39 @@ class Application:
 
     async def _objects(self, request: Request, target: Objects) -> Response:
         query, root = request.query_params.multi_items(), self._caches.root
-        form = Form(target.resource, target.version, is_typed(target.resource))
+        watches = not target.name and wants_watch(query)
+        typed = is_typed(target.resource)
+        media = _media(request, offer(typed=typed, watch=watches))
+        answers = Answers(
+            form_of(target.resource, target.version, media, self._values, typed=typed),
+            media,
+            self._wall_s(),
+            parse_include_object(request.query_params.get("includeObject", "")),
+        )
         if target.name:
             get_options = GetOptions.from_query(query)
             cache = await self._cache(request, target)
             key = target.key(root)
             answer = await _unless_gone(request, cache.get(key, get_options))
-            return _json(form.object(answer.element))
+            return _sent(answers.object(answer.element), media)
         prefix = target.prefix(root)
-        if wants_watch(query):
+        if watches:
             watch_options = WatchOptions.from_query(query)
             cache = await self._cache(request, target)
             stream = await _unless_gone(request, cache.watch(watch_options, prefix))
-            return WatchResponse(stream, form)
+            return WatchResponse(stream, answers)
         list_options = ListOptions.from_query(query)
         cache = await self._cache(request, target)
         page = await _unless_gone(request, cache.list(list_options, prefix))
-        return _listed(form.page(page.elements, page.meta))
+        return _sent(await self._page(request, answers, page), media)
+
+    async def _page(self, request: Request, answers: Answers, page: ListPage) -> Body:
+        """A list as it goes out."""
+        if answers.media.format == "protobuf" and len(page.elements) > MEASURED_ON_LOOP_MAX:
+            body = await _unless_gone(request, asyncio.to_thread(answers.page, *page))
+        else:
+            body = answers.page(*page)
+        return body if is_streamed(answers.media, self._caches.features) else body.collected()
 
     async def _cache(self, request: Request, target: Objects) -> ResourceCache:
         """The resource's cache; one that has just begun may take a moment."""
@@ -171,11 +203,32 @@ class Application:
         return cache
 
 
+def _media(request: Request, offered: Offer) -> MediaType:
+    """The form of the answer. Raises NotAcceptable."""
+    headers = request.headers
+    # Several headers of that name are one list (RFC 9110).
+    media = negotiate(",".join(headers.getlist("accept")), offered)
+    if offered.watch:
+        return media
+    return for_people(media, request.query_params.get("pretty"), headers.get("user-agent"))
+
+
 def _json(body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return Response(body, status, HEADERS | (headers or {}), JSON)
+    return Response(body, status, HEADERS | (headers or {}), MediaType().content_type())
 
 
-def _failure(error: BaseException) -> Response:
+def _document(
+    document: discovery.Document,
+    media: MediaType,
+    status: int = 200,
+    headers: dict[str, str] | None = None,
+) -> Response:
+    """A document that is made here."""
+    body = json_bytes(document, indent=2) if media.pretty else json_bytes(document) + b"\n"
+    return _json(body, status, headers)
+
+
+def _failure(error: BaseException, request: Request) -> Response:
     """The Status of an error as an answer."""
     headers = {}
     if isinstance(error, BtreecacheError) and error.retry_after_s:
@@ -185,24 +238,32 @@ def _failure(error: BaseException) -> Response:
     body = status_of(error)
     code = body["code"]
     assert isinstance(code, int)
-    return _json(json_bytes(body) + b"\n", code, headers)
+    query, agent = request.query_params.get("pretty"), request.headers.get("user-agent")
+    media = MediaType(pretty=is_pretty(MediaType(), query, agent))
+    return _document(body, media, code, headers)
 
 
-def _listed(chunks: Iterator[bytes]) -> Response:
-    """A list: with its length if it is one chunk, else piece by piece as the client takes it."""
-    first = next(chunks)
-    second = next(chunks, None)
-    if second is None:
-        return _json(first)
+def _sent(body: Body, media: MediaType) -> Response:
+    """A body as an answer: whole if it is one chunk, else piece by piece as the client takes it.
+
+    The one place that all objects and lists go through; what is compressed, is here. What can't be
+    encoded later on is raised out of the response, so that the server cuts the connection: then no
+    client takes for whole what isn't.
+    """
+    content_type = media.content_type()
+    if body.is_whole:
+        return Response(b"".join(body), 200, HEADERS, content_type)
 
     async def pieces() -> AsyncIterator[bytes]:
-        yield first
-        yield second
-        for chunk in chunks:
-            await asyncio.sleep(0)  # a client that is fast enough would have the loop to itself
-            yield chunk
+        try:
+            for chunk in body:
+                yield chunk
+                await asyncio.sleep(0)  # a client that is fast would have the loop to itself
+        finally:
+            body.close()
 
-    return StreamingResponse(pieces(), 200, HEADERS, JSON)
+    headers = HEADERS if body.length is None else HEADERS | {"Content-Length": str(body.length)}
+    return StreamingResponse(pieces(), 200, headers, content_type)
 
 
 def _check_host(host: str | None) -> None:
@@ -266,11 +327,11 @@ class WatchResponse(Response):
     A slow client holds its place in the window and one chunk, not a queue.
     """
 
-    def __init__(self, stream: WatchStream, form: Form) -> None:
-        super().__init__(None, 200, HEADERS, JSON)
+    def __init__(self, stream: WatchStream, answers: Answers) -> None:
+        super().__init__(None, 200, HEADERS, answers.media.content_type(watch=True))
         del self.headers["content-length"]
         self._stream = stream
-        self._form = form
+        self._answers = answers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
@@ -294,26 +355,32 @@ class WatchResponse(Response):
             return  # the client has gone
         except Exception as unexpected:
             log.exception("a watch failed")
-            await send(_body(error_frame(unexpected)))
+            await send(_body(self._answers.error_frame(unexpected)))
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _frames(self, send: Send) -> None:
-        stream = self._stream
+        stream, is_first = self._stream, True
         while (event := await stream.receive_async()) is not None:
             chunk, failed = bytearray(), False
             while event is not None:
-                try:
-                    chunk += self._form.frame(event)
-                except BtreecacheError as refused:
-                    # What can't be served can't be left out either: the client would miss it.
-                    chunk += error_frame(refused)
-                    failed = True
+                frame, failed = self._frame(event, is_first)
+                chunk += frame
+                is_first = False
+                if failed:
                     break
                 event = stream.poll() if len(chunk) < CHUNK_BYTES else None
             await send(_body(bytes(chunk)))
             if failed:
                 return
             await asyncio.sleep(0)
+
+    def _frame(self, event: WatchEvent, is_first: bool) -> tuple[bytes, bool]:
+        """An event as it goes out, and whether it is the last because it couldn't be encoded."""
+        try:
+            return self._answers.frame(event, is_first=is_first), False
+        except BtreecacheError as refused:
+            # What can't be served can't be left out either: the client would miss it.
+            return self._answers.error_frame(refused), True
 
 
 def _body(chunk: bytes) -> dict[str, Any]:

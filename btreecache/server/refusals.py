@@ -1,10 +1,8 @@
-"""What only a server refuses: a path, a host, a form that it doesn't have."""
+"""What only a server refuses: a path, a host; and every error as the Status that is answered."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-from btreecache.errors import BtreecacheError, NotFound
+from btreecache.errors import BtreecacheError, NotFound, status
 
 
 class UnknownPath(NotFound):
@@ -27,14 +25,10 @@ class Forbidden(BtreecacheError):
     reason = "Forbidden"
 
 
-class NotAcceptable(BtreecacheError):
-    """What was asked for exists, but not in a form that the client takes or that we can make."""
-
-    status = 406
-    reason = "NotAcceptable"
-
-
-def only_accepted(media_types: Iterable[str]) -> NotAcceptable:
-    """As an API server says it when nothing in an Accept header is any of its media types."""
-    listed = ", ".join(media_types)
-    return NotAcceptable(f"only the following media types are accepted: {listed}")
+def status_of(error: BaseException) -> dict[str, object]:
+    """The Status object of an error, as `errors.status`."""
+    answer = status(error)
+    if isinstance(error, UnknownPath):
+        code = answer.pop("code")
+        answer |= {"details": {}, "code": code}
+    return answer

@@ -209,7 +209,8 @@ def test_etcdsim_exports_what_it_says() -> None:
 
 def test_what_speaks_to_other_software_is_marked() -> None:
     """`make test` needs no server: one file without the mark made it look for an etcd."""
-    texts = {path.name: path.read_text() for path in ROOT.glob("tests/**/test_*.py")}
+    paths = ROOT.glob("tests/**/test_*.py")
+    texts = {path.relative_to(ROOT).as_posix(): path.read_text() for path in paths}
     speaking = {name: text for name, text in texts.items() if "import EtcdServer" in text}
     assert speaking
     assert not [name for name, text in speaking.items() if "pytest.mark.interop" not in text]

@@ -158,7 +158,8 @@ def test_a_long_list_comes_in_pieces_and_is_whole(world: World) -> None:
     for number in range(300):
         world.put_pod("a", f"p{number:03}", pad=pad)
     answer = world.get(PODS)
-    assert answer.headers["transfer-encoding"] == "chunked"
+    assert int(answer.headers["content-length"]) == len(answer.content) > 300_000
+    assert "transfer-encoding" not in answer.headers
     assert [item["metadata"]["name"] for item in answer.json()["items"]] == [
         f"p{number:03}" for number in range(300)
     ]
@@ -290,10 +291,11 @@ def test_what_cannot_be_read_or_served(world: World) -> None:
     assert world.names("/api/v1/namespaces/b/pods") == []
     protobuf = next(one for one in recorded() if one.kind == "Pod")
     world.model.put(pod_key("p", "full"), protobuf.stored)
-    body = status(world, "/api/v1/namespaces/p/pods", 406, "NotAcceptable")
-    assert "/registry/pods/p/" in str(body["message"])
-    assert "protobuf" in str(body["message"])
-    status(world, "/api/v1/namespaces/p/pods/full", 406, "NotAcceptable")
+    answer = json.loads(protobuf.json)
+    found = world.get("/api/v1/namespaces/p/pods/full").json()
+    assert found["spec"] == answer["spec"]
+    (item,) = world.get("/api/v1/namespaces/p/pods").json()["items"]
+    assert {"kind": "Pod", "apiVersion": "v1"} | item == found
     world.model.put(pod_key("q", "x"), pod("q", "x").replace(b'"v1"', b'"v2"'))
     body = status(world, "/api/v1/namespaces/q/pods", 406, "NotAcceptable")
     assert 'stored as "Pod" of "v2"' in str(body["message"])
@@ -313,26 +315,54 @@ def test_nothing_but_reads(standing: World, method: str) -> None:
             )
 
 
+TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
+PARTIAL = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+
+
 @pytest.mark.parametrize(
-    ("accept", "code"),
+    ("accept", "kind"),
     [
-        ("application/json", 200),
-        ("*/*", 200),
-        ("application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;"
-         "g=meta.k8s.io,application/json", 200),
-        ("application/json;as=Table;v=v1;g=meta.k8s.io", 406),
-        ("application/vnd.kubernetes.protobuf,application/json", 200),
-        ("application/vnd.kubernetes.protobuf", 406),
-        ("text/html", 406),
-        ("application/json;q=0", 406),
+        ("application/json", "PodList"),
+        ("*/*", "PodList"),
+        (f"{TABLE},application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json", "Table"),
+        (TABLE, "Table"),
+        (PARTIAL, "PartialObjectMetadataList"),
+        ("application/json;q=0.5,application/json;as=Table;v=v1;g=meta.k8s.io;q=0.1", "PodList"),
+        ("application/vnd.kubernetes.protobuf;q=0.1,application/json", "PodList"),
+        ("text/html,application/json;q=0.1", "PodList"),
     ],
-)  # fmt: skip
-def test_forms(standing: World, accept: str, code: int) -> None:
+)
+def test_forms(standing: World, accept: str, kind: str) -> None:
     answer = standing.get(PODS, Accept=accept)
-    assert answer.status_code == code
-    assert answer.json()["kind"] == ("PodList" if code == 200 else "Status")
-    if code == 406:
-        assert answer.json()["reason"] == "NotAcceptable"
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("application/json")
+    assert answer.json()["kind"] == kind
+
+
+@pytest.mark.parametrize("accept", ["text/html", "application/json;q=0", "application/cbor"])
+def test_forms_that_are_not_made(standing: World, accept: str) -> None:
+    answer = standing.get(PODS, Accept=accept)
+    assert answer.status_code == 406
+    assert answer.json()["reason"] == "NotAcceptable"
+
+
+def test_protobuf_and_yaml(standing: World) -> None:
+    protobuf = "application/vnd.kubernetes.protobuf"
+    answer = standing.get(PODS, Accept=f"{protobuf},application/json")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, protobuf)
+    assert answer.content.startswith(b"k8s\0\n\r\n\x02v1\x12\x07PodList\x12")
+    assert int(answer.headers["content-length"]) == len(answer.content)
+    answer = standing.get(PODS, Accept="application/yaml")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/yaml")
+    assert answer.text.startswith("apiVersion: v1\nitems:\n- ")
+
+
+def test_pretty_for_people(standing: World) -> None:
+    plain = standing.get(PODS)
+    assert plain.text.count("\n") == 1
+    for headers, query in (({}, "?pretty=1"), ({"User-Agent": "curl/8.0"}, "")):
+        answer = standing.get(PODS + query, **headers)
+        assert answer.text == json.dumps(plain.json(), indent=2)
 
 
 def test_only_names_of_this_machine(standing: World) -> None:

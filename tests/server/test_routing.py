@@ -1,4 +1,4 @@
-"""What paths ask for, every shape of them; which Accept headers take JSON; what discovery says."""
+"""What paths ask for, every shape of them; what discovery says."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from btreecache.errors import BadRequest
 from btreecache.resources import BUILT_IN, parse_resource
 from btreecache.server import discovery
 from btreecache.server.caches import is_typed, served
-from btreecache.server.negotiation import check_accepts_json
-from btreecache.server.refusals import NotAcceptable, UnknownPath
+from btreecache.server.refusals import UnknownPath
 from btreecache.server.routing import Group, GroupVersion, Objects, Page, route
 
 RESOURCES = served()
@@ -120,24 +119,3 @@ def test_a_resource_as_a_real_server_describes_it() -> None:
         "name": "pods", "singularName": "pod", "namespaced": True, "kind": "Pod",
         "verbs": ["get", "list", "watch"], "shortNames": ["po"], "categories": ["all"],
     }  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    "accept",
-    [None, "", " , ", "*/*", "application/*", "Application/JSON", "text/html, */*;q=0.1",
-     "application/json; charset=utf-8", "application/json;stream=watch",
-     "application/json;as=Table;v=v1,application/json", "application/json;q=x",
-     "application/json;q=0.5", 'application/json;as=""'],
-)  # fmt: skip
-def test_accepted(accept: str | None) -> None:
-    check_accepts_json(accept)
-
-
-@pytest.mark.parametrize(
-    "accept",
-    ["text/html", "application/yaml", "application/json;as=Table", "application/json;q=0",
-     "*/*;q=0.000", "json", "application/vnd.kubernetes.protobuf;stream=watch", ";", "a/b;as="],
-)  # fmt: skip
-def test_refused(accept: str) -> None:
-    with pytest.raises(NotAcceptable, match="only the following media types are accepted"):
-        check_accepts_json(accept)

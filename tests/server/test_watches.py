@@ -12,7 +12,6 @@ import httpx
 import pytest
 
 from btreecache.server.application import application
-from tests.codec.objects import recorded
 from tests.server.visit import Visit, visit
 from tests.server.world import World, pod, pod_key
 
@@ -86,8 +85,7 @@ def test_a_line_is_a_frame_whatever_is_stored(world: World) -> None:
 
 def test_what_cannot_be_served_ends_the_watch(world: World) -> None:
     first = world.put_pod("a", "x")
-    protobuf = next(one for one in recorded() if one.kind == "Pod")
-    world.model.put(pod_key("a", "y"), protobuf.stored)
+    world.model.put(pod_key("a", "y"), pod("a", "y").replace(b'"v1"', b'"v2"'))
     world.put_pod("a", "z")
     (frame,) = world.frames(f"{WATCH}&resourceVersion={first}")
     assert (frame["type"], frame["object"]["code"]) == ("ERROR", 406)

@@ -1,0 +1,1 @@
+"""Objects, lists and watch frames as the bytes that go out, streamed."""

@@ -1,0 +1,42 @@
+"""Columns: what a table of a resource shows, and how each of its objects fills a row.
+
+The columns and cells are those of a current API server (the cells of 1.20 differ in three places,
+which tests/encoding/test_columns.py names), with descriptions of our own: no client reads them.
+Resources without an entry here have Name and Age, as custom resources do. Not here: printer columns
+that a CustomResourceDefinition declares.
+"""
+
+from __future__ import annotations
+
+from btreecache.encoding.columns.core import CORE
+from btreecache.encoding.columns.definition import (
+    AGE,
+    NAME,
+    Cell,
+    Column,
+    Columns,
+    Registry,
+)
+from btreecache.encoding.columns.others import OTHERS
+from btreecache.encoding.columns.pods import PODS
+from btreecache.encoding.columns.shape import Object
+from btreecache.encoding.columns.words import age, human_duration, name_of
+from btreecache.encoding.columns.workloads import WORKLOADS
+from btreecache.resources import Resource
+
+__all__ = ["Cell", "Column", "Columns", "Object", "columns_of", "human_duration"]
+
+#: Every resource with columns of its own.
+COLUMNS: Registry = {**CORE, **PODS, **WORKLOADS, **OTHERS}
+
+
+def _name_and_age(one: Object, now_s: float) -> list[Cell]:
+    return [name_of(one), age(one, now_s)]
+
+
+_DEFAULT = Columns((NAME, Column(AGE.name, AGE.description, type="date")), _name_and_age, ())
+
+
+def columns_of(resource: Resource) -> Columns:
+    """The columns of a resource; Name and Age where it has none of its own. O(1)."""
+    return COLUMNS.get((resource.group, resource.plural), _DEFAULT)

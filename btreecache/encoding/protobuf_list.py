@@ -1,0 +1,45 @@
+"""A list in Protobuf, to the byte of upstream's. Streamed; constant memory.
+
+Lengths stand before what they measure, so every object is sized before the first byte. What is
+stored as protobuf is only looked at for that; what has to be converted is converted, kept if it
+fits the budget (values.py), and converted once more if it didn't. So what can't be served is
+refused before anything was sent, and the length is always known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from btreecache.codec.wire import encoded
+from btreecache.element import Element
+from btreecache.encoding import envelope
+from btreecache.encoding.body import Body, joined
+from btreecache.encoding.form import Form
+from btreecache.encoding.refusals import EncodingAborted
+from btreecache.plan import PageMeta
+
+
+def protobuf_list(form: Form, elements: Sequence[Element], meta: PageMeta) -> Body:
+    """A page of a list, `elements` in its order. Raises NotAcceptable."""
+    remaining = meta.remaining_item_count
+    first = envelope.first(
+        envelope.list_meta(meta.resource_version, meta.continue_token, remaining)
+    )
+    items = sum(map(form.entry_length, elements))
+    head = b"".join((
+        envelope.head(form.api_version, form.list_kind),
+        envelope.SECOND, encoded(len(first) + items), first,
+    ))  # fmt: skip
+    length = len(head) + items + len(envelope.TAIL)
+    return Body(joined(_parts(form, elements, head, items)), length)
+
+
+def _parts(form: Form, elements: Sequence[Element], head: bytes, items: int) -> Iterator[bytes]:
+    yield head
+    for element in elements:
+        entry = form.entry(element)
+        items -= len(entry)
+        yield entry
+    if items:
+        raise EncodingAborted("the objects of a list have other sizes than at first")
+    yield envelope.TAIL
