@@ -59,6 +59,8 @@ class Backoff:
 class Follower:
     """Feeds one cache from one source. Only one thread may call `step`; `start` makes that thread.
 
+    It begins with a list, or where the cache holds a state of this source already, right after it.
+
     on_gap      what a watcher sees of a resynchronisation: "resync", Compacted (it must list
                 again); "diff", the net change as one batch marked synthetic
     now, rng    clock in seconds and jitter, for tests and simulation
@@ -82,7 +84,7 @@ class Follower:
         self._backoff = Backoff(now, rng or Random(0), backoff_first_s, backoff_ceiling_s)
         self._stream: Stream | None = None
         self._watched_after = 0  # where the stream began
-        self._must_list = True
+        self._must_list = not cache.ready
         self._trouble: BtreecacheError | None = None
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None

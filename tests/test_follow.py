@@ -182,3 +182,16 @@ def test_what_a_source_raises_never_escapes_a_step() -> None:
     cache, follower = follow(source, clock)
     run(follower, clock)
     assert cache.ready
+
+
+def test_a_cache_that_holds_a_state_is_followed_from_there() -> None:
+    clock = Clock()
+    source = ScriptedSource([AGAIN], [ScriptedStream([batch(12, put(b"b", b"", 12))])])
+    cache = Cache(bounds=Bounds(age_s=None))
+    cache.replace(*FIRST)
+    run(Follower(source, cache, now=clock), clock)
+    assert (source.listed, source.watched_after) == (0, [10])
+    assert [element.key for element in cache.list().elements] == [b"a", b"b"]
+    gone = ScriptedSource([AGAIN], [Compacted(15), ScriptedStream([])])
+    run(Follower(gone, cache, now=clock), clock)
+    assert (gone.listed, gone.watched_after) == (1, [12, 30])

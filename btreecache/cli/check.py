@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from random import Random
 from typing import TYPE_CHECKING, Any
 
 from btreecache.cache import Cache
-from btreecache.cli import access, arguments, report
+from btreecache.cli import access, arguments, report, signals
 from btreecache.cli.progress import progress
 from btreecache.consistency import Checker, Round
 from btreecache.errors import BadRequest
@@ -117,26 +115,11 @@ def run(options: argparse.Namespace) -> int:
     if options.once and (options.for_s or options.interval_s):
         raise BadRequest("--once can't be combined with --for or --interval")
     started = time.monotonic()
-    with _until_signal() as stopping:
+    with signals.stopping() as stopping:
         outcome = _run_etcd(options, stopping) if options.etcd else _run_sim(options, stopping)
     outcome.duration_s = time.monotonic() - started
     print(report.FORMATS[options.output](outcome))
     return outcome.exit_code
-
-
-@contextmanager
-def _until_signal() -> Iterator[threading.Event]:
-    """An event that SIGTERM and SIGINT set: what is under way is finished, the verdict is given."""
-    stopping = threading.Event()
-    before = {
-        number: signal.signal(number, lambda *_: stopping.set())
-        for number in (signal.SIGTERM, signal.SIGINT)
-    }
-    try:
-        yield stopping
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _rounds(

@@ -7,24 +7,21 @@ end, answers under way are finished.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from random import Random
 from typing import Any
 
-from btreecache.cli import access, arguments
+from btreecache.cli import arguments, origin
 from btreecache.errors import BadRequest, MissingExtra
 from btreecache.features import Features
 from btreecache.resources import Resource, Resources, parse_resource
-from btreecache.source import Source
 
 LISTEN = "127.0.0.1:8080"
 PREFIX = b"/registry"
 
-#: --sim: objects to begin with, revisions a second.
-OBJECTS, WRITES = 10_000, 10
+#: --sim: revisions a second.
+WRITES = 10
 
 
 def add_parser(commands: Any) -> None:
@@ -37,18 +34,7 @@ def add_parser(commands: Any) -> None:
         allow_abbrev=False,
     )
     parser.set_defaults(run=run)
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument(
-        "--etcd",
-        metavar="HOST:PORT[,..]",
-        help="serve what this etcd holds; several endpoints are members of one cluster",
-    )
-    source.add_argument(
-        "--sim",
-        metavar="PROFILE",
-        help="serve the simulator, which goes on writing: kubernetes has objects of known types",
-    )
-    access.add_flags(parser)
+    origin.add_flags(parser, verb="serve", writes=WRITES)
     parser.add_argument(
         "--listen", default=LISTEN, metavar="HOST:PORT",
         help=f"a loopback address; port 0 is any that is free (default {LISTEN})",
@@ -72,17 +58,6 @@ def add_parser(commands: Any) -> None:
         "--feature-gates", default="", metavar="GATE=true|false[,..]",
         help="see `btreecache features`",
     )  # fmt: skip
-    parser.add_argument("--seed", type=arguments.whole, help="--sim: of the traffic (default 0)")
-    parser.add_argument(
-        "--objects", type=arguments.positive, help=f"--sim: keys (default {OBJECTS})"
-    )
-    parser.add_argument(
-        "--writes", type=arguments.whole, help=f"--sim: revisions a second (default {WRITES})"
-    )
-    parser.add_argument(
-        "--fault", action="append", default=[], metavar="NAME=RATE",
-        help="--sim: inject a fault with this probability, as in `check`",
-    )  # fmt: skip
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
 
 
@@ -98,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
     resources = served(configured)
     at_start = [*configured, *_named(options.warm, resources)]
     host, port = listening.parse_listen(options.listen)
-    with _source(options) as source, listening.bind(host, port) as sock:
+    with origin.opened(options, writes=WRITES) as source, listening.bind(host, port) as sock:
         url = listening.address(sock)
         caches = Caches(
             source, resources, root=options.prefix, at_start=at_start,
@@ -116,38 +91,3 @@ def _named(texts: list[str], resources: Resources) -> Iterator[Resource]:
         if resource is None:
             raise BadRequest(f"--warm: there is no resource {name!r}")
         yield resource
-
-
-@contextmanager
-def _source(options: argparse.Namespace) -> Iterator[Source]:
-    """What --etcd or --sim name, closed at the end. Raises BadRequest."""
-    if options.etcd:
-        for flag in ("seed", "objects", "writes", "fault"):
-            if getattr(options, flag) not in (None, []):
-                raise BadRequest(f"--{flag} needs --sim")
-        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-        from btreecache.sources.etcd import EtcdSource
-
-        source = EtcdSource(options.etcd, access=access.named(options))
-        try:
-            yield source
-        finally:
-            source.close()
-        return
-    from btreecache.cli.live import LiveSimulation
-
-    for flag in ("cacert", "cert", "key", "user"):
-        if getattr(options, flag) is not None:
-            raise BadRequest(f"--{flag} needs --etcd")
-    try:
-        simulation = LiveSimulation(
-            options.sim,
-            seed=options.seed or 0,
-            objects=options.objects or OBJECTS,
-            faults=options.fault,
-            writes_per_s=WRITES if options.writes is None else options.writes,
-        )
-    except ValueError as error:
-        raise BadRequest(str(error)) from None
-    with simulation:
-        yield simulation.source
