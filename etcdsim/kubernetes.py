@@ -17,9 +17,13 @@ from etcdsim.clock import VirtualClock
 from etcdsim.model import Model, prefix_end
 from etcdsim.prng import Prng
 from etcdsim.profile import Profile, Roster
+from etcdsim.stored import Template
 from etcdsim.txn import DeleteRange, Put
 
 POOL_BYTES = 1 << 17
+
+#: Where an API server keeps a custom resource: by group and plural.
+BACKUPS = b"example.com/backups"
 
 EVENT_SORTS = (
     ("Scheduled", "Successfully assigned $namespace$/$pod$ to $node$", "default-scheduler"),
@@ -34,15 +38,15 @@ EVENT_SORTS = (
 class _Deployment:
     namespace: bytes
     prefix: bytes  # of the names of its pods
-    template: bytes
+    template: Template
 
 
 @dataclass(slots=True)
 class _Node:
     name: bytes
-    template: bytes
+    template: Template
     lease_key: bytes
-    lease_template: bytes
+    lease_template: Template
 
 
 @dataclass(slots=True)
@@ -51,33 +55,39 @@ class _Pod:
     name: bytes
     uid: bytes
     node: bytes
-    template: bytes
+    template: Template
     restarts: int = 0
 
 
 @dataclass(slots=True)
 class _Config:
-    """A ConfigMap or a Secret."""
+    """A ConfigMap, a Secret or a Backup."""
 
-    template: bytes
+    template: Template
     serial: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class _Targets:
-    """How many objects of each sort there are about: 1% nodes and as many leases, 12% ConfigMaps,
-    12% Secrets, 34% events, the rest pods."""
+    """How many objects of each sort there are about: 1% nodes and as many leases, 10% ConfigMaps,
+    10% Secrets, 4% Backups (which are custom resources), 34% events, the rest pods."""
 
     nodes: int
     configs: int
+    backups: int
     events: int
     pods: int
 
     @classmethod
     def of(cls, count: int) -> _Targets:
         nodes = max(count // 100, 1 if count >= 3 else 0)
-        configs, events = count * 12 // 100, count * 34 // 100
-        return cls(nodes, configs, events, count - 2 * nodes - 2 * configs - events)
+        configs, backups, events = count // 10, count // 25, count * 34 // 100
+        pods = count - 2 * nodes - 2 * configs - backups - events
+        return cls(nodes, configs, backups, events, pods)
+
+    def configs_of(self, sort: bytes) -> int:
+        """How many of a sort of `Kubernetes._configs`."""
+        return self.backups if sort == BACKUPS else self.configs
 
 
 class Kubernetes(Profile):
@@ -91,10 +101,12 @@ class Kubernetes(Profile):
         self._configs: dict[bytes, Roster[_Config]] = {
             b"configmaps": Roster(),
             b"secrets": Roster(),
+            BACKUPS: Roster(),
         }
-        self._config_templates = {
+        self._config_templates: dict[bytes, Template] = {
             b"configmaps": objects.config_map_template(),
             b"secrets": objects.secret_template(),
+            BACKUPS: objects.backup_template(),
         }
         self._nodes: list[_Node] = []
         self._next_lease = 0
@@ -107,12 +119,13 @@ class Kubernetes(Profile):
     def _weigh(self) -> list[Callable[[Model], object]]:
         weights: list[tuple[int, Callable[[Model], object]]] = [
             (434, self._renew_lease),
-            (190, self._update_pod),
+            (185, self._update_pod),
             (150, self._event),
             (120, self._roll_out),
             (30, self._update_node),
             (20, lambda model: self._write_config(model, b"configmaps")),
             (15, lambda model: self._write_config(model, b"secrets")),
+            (5, lambda model: self._write_config(model, BACKUPS)),
             (40, self._transact),
             (1, self._empty_namespace),
         ]
@@ -130,7 +143,7 @@ class Kubernetes(Profile):
             model.put(key, value)
             self.clock.advance(1)
         for sort in self._configs:
-            for _ in range(self._targets.configs):
+            for _ in range(self._targets.configs_of(sort)):
                 self._create_config(model, sort)
         for _ in range(self._targets.events):
             self._create_event(model)
@@ -156,12 +169,12 @@ class Kubernetes(Profile):
             b"name": name, b"uid": node_uid, b"created": created,
             b"address": b"10.0.%d.%d" % (number >> 8 & 255, number & 255),
         }  # fmt: skip
-        template = objects.node_template(self.prng) % fields
+        template = objects.node_template(self.prng).fill(fields)
         lease_fields = {
             b"name": name, b"namespace": b"kube-node-lease", b"uid": objects.uid(self.prng),
             b"created": created, b"node_uid": node_uid,
         }  # fmt: skip
-        lease_template = objects.lease_template() % lease_fields
+        lease_template = objects.lease_template().fill(lease_fields)
         node = _Node(name, template, b"/registry/leases/kube-node-lease/" + name, lease_template)
         self._nodes.append(node)
         self._put_node(model, node)
@@ -207,7 +220,7 @@ class Kubernetes(Profile):
             b"address": b"10.244.%d.%d" % (place >> 8, place & 255),
             b"container": prng.bytes(32).hex().encode(),
         }  # fmt: skip
-        template = deployment.template % fields
+        template = deployment.template.fill(fields)
         pod = _Pod(deployment.namespace, name, pod_uid, node, template)
         self._pods.add(key, pod)
         return key, self._pod_value(pod, is_ready=False)
@@ -288,13 +301,13 @@ class Kubernetes(Profile):
             b"data": self._pool[start : start + size],
         }  # fmt: skip
         key = b"/registry/%b/%b/%b" % (sort, namespace, name)
-        config = _Config(self._config_templates[sort] % fields)
+        config = _Config(self._config_templates[sort].fill(fields))
         self._configs[sort].add(key, config)
         model.put(key, config.template % {b"serial": b"1"})
 
     def _write_config(self, model: Model, sort: bytes) -> None:
         roster = self._configs[sort]
-        if len(roster) < self._targets.configs:
+        if len(roster) < self._targets.configs_of(sort):
             return self._create_config(model, sort)
         if not roster:
             return self._update_pod(model)
@@ -316,13 +329,12 @@ class Kubernetes(Profile):
         model.txn((), [Put(key, self._changed_pod(pod)) for key, pod in pods])
 
     def _empty_namespace(self, model: Model) -> None:
-        """Delete every pod, ConfigMap and Secret of a namespace in one transaction."""
+        """Delete every pod, ConfigMap, Secret and Backup of a namespace in one transaction."""
         if not self._pods:
             return self._roll_out(model)
         _, pod = self._pods.pick(self.prng)
         prefixes = [
-            b"/registry/%b/%b/" % (sort, pod.namespace)
-            for sort in (b"pods", b"configmaps", b"secrets")
+            b"/registry/%b/%b/" % (sort, pod.namespace) for sort in (b"pods", *self._configs)
         ]
         before = model.revision
         model.txn((), [DeleteRange(prefix, prefix_end(prefix)) for prefix in prefixes])

@@ -1,7 +1,7 @@
-"""Kubernetes objects as JSON bytes, the way an API server stores custom resources.
+"""Kubernetes objects as an API server stores them: built-in types as protobuf, others as JSON.
 
-A body is written down once as a dict with marks in it, and made into a bytes template for `%`, so
-that a write splices a few fields into ready bytes instead of encoding an object:
+A body is written down once as a dict with marks in it, and made into a template for `%`, so that a
+write splices a few fields into ready bytes instead of encoding an object:
 
     "$name$"   a field that is filled in when the object is made
     "@name@"   a field that every write of the object fills in
@@ -19,6 +19,7 @@ from functools import lru_cache
 from typing import Any
 
 from etcdsim.prng import Prng
+from etcdsim.stored import Json, Template, compile_stored
 
 Body = dict[str, Any]
 
@@ -33,13 +34,13 @@ NAMES = (
 )  # fmt: skip
 
 
-def compile_body(body: Body) -> bytes:
-    """A template of the object, for `template % fields` and the result again for each write."""
+def compile_json(body: Body) -> Json:
+    """The template of a custom resource."""
     text = json.dumps(body, separators=(",", ":")).encode() + b"\n"
     assert b"%" not in text
     text = re.sub(rb'"#(\w+)#"', rb"%%(\1)b", text)
     text = re.sub(rb"@(\w+)@", rb"%%(\1)b", text)
-    return re.sub(rb"\$(\w+)\$", rb"%(\1)b", text)
+    return Json(re.sub(rb"\$(\w+)\$", rb"%(\1)b", text))
 
 
 @lru_cache(maxsize=64)
@@ -89,10 +90,10 @@ def _meta(namespaced: bool = True, **more: Any) -> Body:
     }  # fmt: skip
 
 
-def lease_template() -> bytes:
+def lease_template() -> Template:
     """$name$ $uid$ $created$, @renewed@ (MicroTime)."""
     owner = {"apiVersion": "v1", "kind": "Node", "name": "$name$", "uid": "$node_uid$"}
-    return compile_body(
+    return compile_stored(
         {
             "apiVersion": "coordination.k8s.io/v1",
             "kind": "Lease",
@@ -151,8 +152,8 @@ def _node_status(prng: Prng) -> Body:
     }
 
 
-def node_template(prng: Prng) -> bytes:
-    """$name$ $uid$ $created$ $address$, @heartbeat@. 6-10 KB, most of it names of images."""
+def node_template(prng: Prng) -> Template:
+    """$name$ $uid$ $created$ $address$, @heartbeat@. 5-8 KB, most of it names of images."""
     labels = {
         "beta.kubernetes.io/arch": "amd64",
         "beta.kubernetes.io/os": "linux",
@@ -166,7 +167,7 @@ def node_template(prng: Prng) -> bytes:
         "node.alpha.kubernetes.io/ttl": "0",
         "volumes.kubernetes.io/controller-managed-attach-detach": "true",
     }
-    return compile_body(
+    return compile_stored(
         {
             "apiVersion": "v1",
             "kind": "Node",
@@ -279,10 +280,10 @@ def _pod_status(container: Body, image_id: str) -> Body:
     }
 
 
-def pod_template(prng: Prng, app: str, owner: str, owner_hash: str) -> bytes:
+def pod_template(prng: Prng, app: str, owner: str, owner_hash: str) -> Template:
     """Of the pods of one deployment: $name$ $namespace$ $uid$ $created$ $node$ $address$
     $container$, @phase@ @changed@ @ready@ (True, False) #is_ready# (true, false) #restarts#.
-    2-4 KB."""
+    About 2 KB."""
     container = _container(prng, app)
     replica_set = {
         "apiVersion": "apps/v1",
@@ -297,7 +298,7 @@ def pod_template(prng: Prng, app: str, owner: str, owner_hash: str) -> bytes:
         "app.kubernetes.io/instance": owner,
         "pod-template-hash": owner_hash,
     }
-    return compile_body(
+    return compile_stored(
         {
             "apiVersion": "v1",
             "kind": "Pod",
@@ -313,10 +314,10 @@ def pod_template(prng: Prng, app: str, owner: str, owner_hash: str) -> bytes:
     )
 
 
-def config_map_template() -> bytes:
+def config_map_template() -> Template:
     """$name$ $namespace$ $uid$ $created$ $data$, @serial@. The data decides the size."""
     labels = {"app.kubernetes.io/managed-by": "Helm"}
-    return compile_body(
+    return compile_stored(
         {
             "apiVersion": "v1",
             "kind": "ConfigMap",
@@ -326,9 +327,9 @@ def config_map_template() -> bytes:
     )
 
 
-def secret_template() -> bytes:
+def secret_template() -> Template:
     """$name$ $namespace$ $uid$ $created$ $data$, @serial@."""
-    return compile_body(
+    return compile_stored(
         {
             "apiVersion": "v1",
             "kind": "Secret",
@@ -339,9 +340,22 @@ def secret_template() -> bytes:
     )
 
 
-def event_template(reason: str, message: str, component: str) -> bytes:
-    """$name$ $namespace$ $uid$ $created$ $pod$ $pod_uid$ $node$; nothing changes later. ~800 B."""
-    return compile_body(
+def backup_template() -> Template:
+    """A custom resource: $name$ $namespace$ $uid$ $created$ $data$, @serial@."""
+    return compile_json(
+        {
+            "apiVersion": "example.com/v1",
+            "kind": "Backup",
+            "metadata": _meta(generation=1),
+            "spec": {"schedule": "0 3 * * *", "cursor": "$data$"},
+            "status": {"completed": "#serial#"},
+        }
+    )
+
+
+def event_template(reason: str, message: str, component: str) -> Template:
+    """$name$ $namespace$ $uid$ $created$ $pod$ $pod_uid$ $node$; nothing changes later. ~400 B."""
+    return compile_stored(
         {
             "apiVersion": "v1",
             "kind": "Event",

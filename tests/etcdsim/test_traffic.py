@@ -7,6 +7,7 @@ from collections import Counter
 
 import pytest
 
+from btreecache.codec.transcode import json_of
 from etcdsim.model import KeyValue
 from etcdsim.simulator import Simulator
 from etcdsim.traffic import PROFILES
@@ -61,7 +62,9 @@ def test_kubernetes_looks_like_a_cluster() -> None:
     simulator = ran("kubernetes", 2000, 8000)
     sizes: dict[bytes, list[int]] = {}
     for kv in simulator.model.scan(*ALL):
-        body = json.loads(kv.value)
+        stored = kv.value.startswith(b"k8s\0")
+        assert stored == (b"example.com" not in kv.key), "custom resources alone are JSON"
+        body = json.loads(json_of(kv.value) if stored else kv.value)
         *_, name = kv.key.decode().split("/")
         assert {"apiVersion", "kind", "metadata"} <= set(body)
         assert body["metadata"]["name"] == name
@@ -69,8 +72,9 @@ def test_kubernetes_looks_like_a_cluster() -> None:
         assert {"uid", "creationTimestamp"} <= set(body["metadata"])
         sizes.setdefault(kv.key.split(b"/")[2], []).append(len(kv.value))
     bounds = {
-        b"pods": (2000, 4200), b"minions": (6000, 10_300), b"leases": (300, 550),
-        b"events": (600, 1000), b"configmaps": (200, 140_000), b"secrets": (200, 140_000),
+        b"pods": (1500, 2500), b"minions": (4800, 8500), b"leases": (200, 300),
+        b"events": (350, 500), b"configmaps": (200, 140_000), b"secrets": (200, 140_000),
+        b"example.com": (300, 140_000),
     }  # fmt: skip
     assert set(sizes) == set(bounds)
     for sort, (least, most) in bounds.items():
@@ -83,7 +87,7 @@ def test_kubernetes_looks_like_a_cluster() -> None:
     deleted = Counter(
         kv.key.split(b"/")[2] for kvs in changes(simulator, 2002) for kv in kvs if not kv.version
     )
-    assert set(deleted) == {b"pods", b"events", b"configmaps", b"secrets"}
+    assert set(deleted) == {b"pods", b"events", b"configmaps", b"secrets", b"example.com"}
     assert any(len(kvs) > 12 for kvs in changes(simulator, 2002)), "a namespace is emptied at once"
 
 
