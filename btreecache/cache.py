@@ -307,7 +307,8 @@ class Cache:
         Watchers of the old window get Compacted. With `as_batch`, they get the net change as one
         synthetic batch instead, and go on; reads below `revision` are refused all the same. Those
         that have yet to see a batch which a feed fault made suspect get Compacted even so, and all
-        do where `revision` isn't above `self.revision`: a batch there could be missed.
+        do where `revision` isn't above `self.revision`: a batch there could be missed. So do those
+        who start inside the gap: what of the net change they know already, nobody can tell.
         Raises FeedFault if the elements are not in key order or lie outside the prefix.
         """
         tree = self._tree_of(revision, elements)
@@ -326,7 +327,8 @@ class Cache:
             batch = Batch(revision, _net_change(window.newest, tree), synthetic=True)
             superseded_bytes = sum(e.previous.size_bytes() for e in batch.events if e.previous)
             window = window.append(batch, tree, now, superseded_bytes, indexes)
-            window = window.readable_from(revision).evict(self.bounds, now)
+            window = window.with_gap(state.window.current, revision).readable_from(revision)
+            window = window.evict(self.bounds, now)
             self._publish(State(window, None, state.epoch, now), batch)
         else:
             window = Window.of(revision, tree, now, indexes)
@@ -461,7 +463,9 @@ class Cache:
                         # Its watchers sleep through a suspect batch, and would through its end.
                         touched += lost
                 if batch is not None:
-                    touched += scopes.note(batch)
+                    noted = scopes.note(batch)
+                    # Who waits ahead of the cache may have fallen into the gap, in any scope.
+                    touched += [*scopes] if batch.synthetic else noted
             self._state = state
             if self._waiting:
                 self._changed.notify_all()

@@ -9,6 +9,7 @@ Programmer errors are plain `assert`s or `TypeError`s, never one of these.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
@@ -282,7 +283,19 @@ def quoted(text: str) -> str:
     A byte that was no UTF-8 (a lone surrogate, as `surrogateescape` makes them) becomes \\xNN, and
     so do the three of any other lone surrogate. O(length).
     """
-    return '"' + "".join(map(_escaped, text)) + '"'
+    return f'"{text}"' if _PLAIN.fullmatch(text) else f'"{text.translate(_Escapes())}"'
+
+
+#: Text that is quoted as it is.
+_PLAIN = re.compile(r"[ !#-\[\]-~]*")
+
+
+class _Escapes(dict[int, str]):
+    """What each character that was met is written as: hostile text repeats itself."""
+
+    def __missing__(self, code: int) -> str:
+        self[code] = made = _escaped(chr(code))
+        return made
 
 
 def _escaped(char: str) -> str:

@@ -19,7 +19,9 @@ from random import Random
 from types import TracebackType
 from typing import Literal
 
+from btreecache.backoff import Backoff
 from btreecache.cache import Cache
+from btreecache.compaction import Compaction
 from btreecache.errors import BtreecacheError, Compacted, FeedFault, Unavailable
 from btreecache.event import Batch
 from btreecache.source import Source, Stream
@@ -30,32 +32,6 @@ log = logging.getLogger(__name__)
 POLL_S = 0.1
 
 
-class Backoff:
-    """Pauses that double from `first_s` to `ceiling_s`, each shortened at random by up to half.
-
-    It starts afresh once there was no trouble for four times the pause before, or when told to.
-    """
-
-    def __init__(self, now: Callable[[], float], rng: Random, first_s: float, ceiling_s: float):
-        self._now, self._rng = now, rng
-        self._first_s, self._ceiling_s = first_s, ceiling_s
-        self._pause_s = first_s
-        self._until_s = float("-inf")
-
-    def fail(self, *, afresh: bool = False) -> None:
-        """There was trouble: begin a pause. `afresh`: something was gained since the last one."""
-        now = self._now()
-        if afresh or now > self._until_s + 4 * self._pause_s:
-            self._pause_s = self._first_s
-        else:
-            self._pause_s = min(self._pause_s * 2, self._ceiling_s)
-        self._until_s = now + self._pause_s * (1 - self._rng.random() / 2)
-
-    def remaining_s(self) -> float:
-        """How long the pause still lasts; 0 when it is over."""
-        return max(self._until_s - self._now(), 0.0)
-
-
 class Follower:
     """Feeds one cache from one source. Only one thread may call `step`; `start` makes that thread.
 
@@ -63,6 +39,8 @@ class Follower:
 
     on_gap      what a watcher sees of a resynchronisation: "resync", Compacted (it must list
                 again); "diff", the net change as one batch marked synthetic
+    compaction  what is known of the source's compaction: the cache is compacted there too, and
+                told of what the follower meets. None: only the window's bounds count
     now, rng    clock in seconds and jitter, for tests and simulation
     """
 
@@ -72,6 +50,7 @@ class Follower:
         cache: Cache,
         *,
         on_gap: Literal["resync", "diff"] = "resync",
+        compaction: Compaction | None = None,
         backoff_first_s: float = 0.05,
         backoff_ceiling_s: float = 30.0,
         now: Callable[[], float] = time.monotonic,
@@ -80,6 +59,7 @@ class Follower:
         self._source = source
         self._cache = cache
         self._on_gap = on_gap
+        self._compaction = compaction
         # Reproducible unless the caller brings entropy: jitter is no secret.
         self._backoff = Backoff(now, rng or Random(0), backoff_first_s, backoff_ceiling_s)
         self._stream: Stream | None = None
@@ -99,6 +79,7 @@ class Follower:
 
         Waits up to `timeout_s` for an item; 0 doesn't wait. Never raises for what a source does.
         """
+        self._compact()
         if self._backoff.remaining_s() > 0:
             self._stopping.wait(min(timeout_s, self._backoff.remaining_s()))
             return False
@@ -112,11 +93,19 @@ class Follower:
                 return True
             return self._receive(self._stream, timeout_s)
         except (Compacted, FeedFault) as error:
+            if self._compaction and isinstance(error, Compacted):
+                self._compaction.note(error.oldest)
             self._must_list = True
             self._recover(error)
         except BtreecacheError as error:
             self._recover(error)
         return True
+
+    def _compact(self) -> None:
+        """Forget what the source has forgotten."""
+        cache, known = self._cache, self._compaction.revision if self._compaction else 0
+        if cache.oldest < known and cache.oldest < cache.revision:
+            cache.compact(min(known, cache.revision))
 
     def _list(self) -> None:
         listing = self._source.list(self._cache.prefix)
@@ -150,13 +139,14 @@ class Follower:
         if stream is not None:
             stream.close()
 
-    def request_progress(self) -> bool:
+    def request_progress(self) -> bool | None:
         """Ask the source how far the cache may consider itself complete. Any thread.
 
-        False where progress can't be asked for or can't be trusted.
+        False where progress can't be asked for or can't be trusted; None where nobody knows: there
+        is no stream just now.
         """
         stream = self._stream
-        return stream is not None and stream.request_progress()
+        return None if stream is None else stream.request_progress()
 
     def run(self) -> None:
         """Follow until `close` is called, in the caller's thread."""

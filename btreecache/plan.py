@@ -207,6 +207,7 @@ class Situation:
     not_ready       why it can't serve its newest state, None: it can
     downtime_s      for how long it couldn't
     progress_safe   progress may be asked for and is the truth, so that a wait ends
+    progress_unknown  there is nobody to ask just now: it isn't safe, and may be in a moment
     authoritative   the cache makes the revisions itself (a Store): there is no source
     source_only     `read="source"`: everything is answered by the source
     now_s           the clock that deadlines are on
@@ -220,6 +221,7 @@ class Situation:
     not_ready: str | None = None
     downtime_s: float = 0.0
     progress_safe: bool = False
+    progress_unknown: bool = False
     authoritative: bool = False
     source_only: bool = False
     now_s: float = 0.0
@@ -432,7 +434,8 @@ def _watch_steps(start: _Start, read: _Read) -> Step:
     if not situation.source_only and situation.trouble:
         return read.not_ready()
     cached = not (situation.source_only or situation.authoritative)
-    if start.streamed_list and cached and not situation.progress_safe:
+    unsafe = not (situation.progress_safe or situation.progress_unknown)
+    if start.streamed_list and cached and unsafe:
         return Refuse(Unsupported(NO_PROGRESS), in_stream=True)
     if start.initial:
         return _initial_steps(start, read)

@@ -16,6 +16,7 @@ from typing import Literal, TypeVar
 
 from btreecache.cache import Cache, State
 from btreecache.codec import Codec
+from btreecache.compaction import Compaction
 from btreecache.errors import BtreecacheError, NotReady
 from btreecache.features import Features
 from btreecache.fields import ResourceFields
@@ -41,6 +42,7 @@ class Reader:
     source       answers what the cache can't; None: nobody does (503), and a Store needs none
     follower     what feeds the cache: it is asked for progress marks, without which reads of the
                  newest state go to the source
+    compaction   is told of what the source has forgotten
     codec        the one that the cache was given: its fields are what field selectors ask for
     fields       which fields may be asked for, None: any
     resource     what the keys mean: for the text of a NotFound, and for finding pinned names by key
@@ -55,6 +57,7 @@ class Reader:
         source: Source | None = None,
         *,
         follower: Follower | None = None,
+        compaction: Compaction | None = None,
         features: Features | None = None,
         codec: Codec | None = None,
         fields: ResourceFields | None = None,
@@ -82,6 +85,7 @@ class Reader:
             now=now,
             progress=ProgressRequests(request, now),
             deleted=DeletedElements(),
+            compaction=compaction,
         )
         self._trips = Trips(self.reads.ask_source)
 

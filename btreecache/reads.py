@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from btreecache.cache import Cache, State
+from btreecache.compaction import Compaction
 from btreecache.continue_token import expired
 from btreecache.element import Element
 from btreecache.errors import (
@@ -147,6 +148,7 @@ class Reads:
     now: Callable[[], float]
     progress: ProgressRequests
     deleted: DeletedElements
+    compaction: Compaction | None
 
     def plan(
         self,
@@ -170,6 +172,7 @@ class Reads:
         """What a plan made on this state has to know."""
         window = state.window
         serving = window is not None and state.suspect_after is None
+        safe = not self.source_only and self.progress.safe()
         return Situation(
             features=self.features,
             current=window.current if window else 0,
@@ -177,7 +180,8 @@ class Reads:
             watch_floor=window.watch_floor if window else 0,
             suspect_after=state.suspect_after,
             downtime_s=0.0 if serving else self.cache.age_s,
-            progress_safe=not self.source_only and self.progress.safe(),
+            progress_safe=safe,
+            progress_unknown=not safe and self.progress.unknown,
             authoritative=isinstance(self.cache, Store) and not self.source_only,
             source_only=self.source_only,
             now_s=self.now(),
@@ -389,6 +393,9 @@ class Reads:
             except FutureRevision as error:
                 raise FutureRevision(error.revision, error.current, retry_after_s=0) from None
             except Compacted as error:
+                if self.compaction is not None:
+                    # The source has compacted above what was asked for, it doesn't say where.
+                    self.compaction.note(revision + 1)
                 if step.revision is not None:
                     raise (step.gone or error) from None
                 attempts += 1

@@ -71,11 +71,15 @@ class Selection:
 
     @property
     def requirements(self) -> tuple[Requirement, ...]:
-        labels = dict.fromkeys(one.key for one in self.labels.requirements)
-        fields = dict.fromkeys(one.name for one in self.fields.requirements)
-        terms = [(f"l:{label}", self.labels.exact(label)) for label in labels]
-        terms += [(f"f:{field}", self.fields.exact(field)) for field in fields]
-        return tuple((name, value) for name, value in terms if value is not None)
+        # One pass: a selector may have a hundred thousand requirements.
+        pinned: dict[str, str] = {}
+        for one in self.labels.requirements:
+            if one.operator in ("=", "==", "in") and len(one.values) == 1:
+                pinned.setdefault(f"l:{one.key}", one.values[0])
+        for field in self.fields.requirements:
+            if field.operator == "=":
+                pinned.setdefault(f"f:{field.name}", field.value)
+        return tuple(pinned.items())
 
     @property
     def name(self) -> str | None:

@@ -122,13 +122,13 @@ def _heard(trip: asyncio.Task[int]) -> None:
 class ProgressRequests:
     """One requester of progress marks for all who wait, at most one request per `interval_s`.
 
-    `request` asks for a mark and says whether marks can be trusted; it must not block. None: they
-    can't. Any thread.
+    `request` asks for a mark and says whether marks can be trusted, None: not known just now; it
+    must not block. None: they can't. Any thread.
     """
 
     def __init__(
         self,
-        request: Callable[[], bool] | None,
+        request: Callable[[], bool | None] | None,
         now: Callable[[], float],
         interval_s: float = PROGRESS_S,
     ) -> None:
@@ -137,7 +137,7 @@ class ProgressRequests:
         self._interval_s = interval_s
         self._lock = threading.Lock()
         self._asked_s = float("-inf")
-        self._safe = False
+        self._safe: bool | None = False
 
     def ask(self) -> bool:
         """Ask for a mark, unless that was just done. Whether marks are safe."""
@@ -155,4 +155,9 @@ class ProgressRequests:
             if now - self._asked_s >= unless_within_s:
                 self._asked_s = now
                 self._safe = self._request()
-            return self._safe
+            return bool(self._safe)
+
+    @property
+    def unknown(self) -> bool:
+        """Whether the last answer was that nobody knows."""
+        return self._safe is None

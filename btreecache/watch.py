@@ -30,7 +30,7 @@ class Watcher:
     position   everything up to it was handed out: a watch that starts after it misses nothing
     """
 
-    __slots__ = ("_cache", "_epoch", "_scope", "position")
+    __slots__ = ("_ahead", "_cache", "_epoch", "_scope", "position")
 
     def __init__(
         self, cache: Cache, after: int | None, prefix: bytes, *, exact: bool = False
@@ -42,6 +42,8 @@ class Watcher:
         self.position = window.current if after is None else after
         if self.position < window.watch_floor:
             raise Compacted(self.position, window.watch_floor)
+        self._ahead = True
+        self._catch_up(window)
 
     def poll(self) -> Batch | None:
         """The next batch, what lies outside the scope left out; None if there is none yet.
@@ -53,6 +55,8 @@ class Watcher:
         window, suspect_after = state.readable(), state.suspect_after
         if state.epoch != self._epoch:
             raise Compacted(self.position, window.oldest)
+        if self._ahead:
+            self._catch_up(window)
         while batch := self._next(window):
             if suspect_after is not None and batch.revision > suspect_after:
                 return None
@@ -62,6 +66,13 @@ class Watcher:
         newest = window.current if suspect_after is None else suspect_after
         self.position = max(self.position, min(newest, window.current))
         return None
+
+    def _catch_up(self, window: Window) -> None:
+        """Once the window has reached where it starts: that mustn't be inside a gap."""
+        if window.current >= self.position:
+            if window.in_gap(self.position):
+                raise Compacted(self.position, window.oldest)
+            self._ahead = False
 
     def _next(self, window: Window) -> Batch | None:
         """The next batch that may touch the scope."""

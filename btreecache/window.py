@@ -32,6 +32,9 @@ from btreecache.tree import Tree
 #: eviction keeps alive too long is at most one segment.
 SEGMENT_ENTRIES = 256
 
+#: Gaps remembered one by one; of more, the oldest two count as one.
+GAPS_MAX = 64
+
 
 class Segment(msgspec.Struct, frozen=True, eq=False, gc=False):
     """Parallel sequences, one item an entry: nobody ever changes an item.
@@ -111,6 +114,8 @@ class Window(msgspec.Struct, frozen=True, eq=False, gc=False):
     oldest        the lowest revision that can be read
     current       the highest: the last batch's or the last progress mark's
     watch_floor   the lowest position that a watch may start after without losing an event
+    gaps          between which revisions only the net change is known, ascending: no watch may
+                  start strictly inside one, as what came before its start can't be told apart
     """
 
     segments: tuple[Segment, ...]
@@ -119,6 +124,7 @@ class Window(msgspec.Struct, frozen=True, eq=False, gc=False):
     oldest: int
     current: int
     watch_floor: int
+    gaps: tuple[tuple[int, int], ...] = ()
 
     @classmethod
     def of(
@@ -254,7 +260,8 @@ class Window(msgspec.Struct, frozen=True, eq=False, gc=False):
             full, segment = segment, OpenSegment.empty()
             segments = (*segments[:-1], full.sealed(), segment)
         segment.append(revision, batch, tree, indexes, time_s, total)
-        return Window(segments, self.start, stop + 1, self.oldest, revision, self.watch_floor)
+        floor, gaps = self.watch_floor, self.gaps
+        return Window(segments, self.start, stop + 1, self.oldest, revision, floor, gaps)
 
     def progress(self, revision: int) -> Window:
         """The same content, readable up to `revision`."""
@@ -263,6 +270,20 @@ class Window(msgspec.Struct, frozen=True, eq=False, gc=False):
     def readable_from(self, revision: int) -> Window:
         """Reads below `revision` refused, the batches below it kept for watchers."""
         return replace(self, oldest=revision)
+
+    def with_gap(self, base: int, revision: int) -> Window:
+        """All that is known from `base` to `revision` is the net change."""
+        gaps = (*self.gaps, (base, revision))
+        if len(gaps) > GAPS_MAX:
+            gaps = ((gaps[0][0], gaps[1][1]), *gaps[2:])
+        return replace(self, gaps=gaps)
+
+    def in_gap(self, position: int) -> bool:
+        """Whether a watch that starts after `position` would be told changes from before it, or
+        not be told of changes after it. O(log gaps)."""
+        gaps = self.gaps
+        at = bisect_left(gaps, (position, 0)) - 1
+        return at >= 0 and position < gaps[at][1]
 
     def watchable_from(self, position: int) -> Window:
         """Watches refused below `position`, as if the batches up to it were forgotten."""
@@ -318,6 +339,7 @@ class Window(msgspec.Struct, frozen=True, eq=False, gc=False):
             oldest,
             self.current,
             max(self.watch_floor, watch_floor),
+            self.gaps,
         )
 
 

@@ -157,3 +157,12 @@ def test_retry_after_grows_with_the_downtime(downtime_s: float, seconds: int) ->
 )
 def test_quoting_is_that_of_go(text: str, literal: str) -> None:
     assert quoted(text) == literal
+
+
+def test_hostile_text_is_quoted_as_before_and_at_once() -> None:
+    """Found by the fuzzer: a megabyte of odd characters took 85 MB and more than a second."""
+    every = "".join(map(chr, [*range(0x250), 0x2028, 0xD800, 0xDCFF, 0xFEFF, 0x1F600, 0x10FFFF]))
+    one_by_one = "".join(quoted(char)[1:-1] for char in every)
+    assert quoted(every) == f'"{one_by_one}"'
+    odd = quoted("\x00" * 1_000_000)
+    assert len(odd) == 4_000_002

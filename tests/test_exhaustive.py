@@ -73,6 +73,7 @@ class Story:
     oldest: int = FIRST
     current: int = FIRST
     floor: int = FIRST
+    gaps: list[range] = field(default_factory=list)
     cuts: int = 0
     good: int | None = None
     held: list[tuple[State, dict[int, object]]] = field(default_factory=list)
@@ -147,6 +148,7 @@ class Story:
         self.cache.replace(revision, [after[key] for key in sorted(after)], as_batch=as_batch)
         last = max(self.contents)
         if as_batch:
+            self.gaps.append(range(self.current + 1, revision))
             if self.good is not None:
                 self.floor = max(self.floor, last)
             changed = [key for key in KEYS if after.get(key) != self.newest.get(key)]
@@ -155,6 +157,7 @@ class Story:
         else:
             self.cuts += 1
             self.contents, self.batches, self.floor = {revision: after}, {}, revision
+            self.gaps.clear()
         self.oldest = self.current = revision
         self.good = None
 
@@ -211,7 +214,7 @@ class Story:
                 assert found == answer
 
     def wanted(self, position: int) -> object:
-        if position < self.floor:
+        if position < self.floor or any(position in gap for gap in self.gaps):
             return Compacted
         last = self.current if self.good is None else self.good
         return [batch for at, batch in sorted(self.batches.items())

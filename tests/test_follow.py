@@ -15,7 +15,7 @@ from btreecache import (
     SourceError,
     Unavailable,
 )
-from btreecache.follow import Backoff
+from btreecache.backoff import Backoff
 from tests.fakes import Clock, ScriptedSource, ScriptedStream, batch, element, put
 
 FIRST = (10, [element(b"a", b"", 3)])

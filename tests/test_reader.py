@@ -982,3 +982,28 @@ def test_a_watch_selects_the_same_however_its_state_is_found(
     world.pods(13, "a/two", app="x")
     world.pods(14, "a/one", app="y")
     assert seen(stream) == ["ADDED a/two@13", "DELETED a/one@14"]
+
+
+def test_a_streamed_list_while_there_is_no_stream_waits(world: World) -> None:
+    """Found by the fuzzer (seed 10): between a list and its watch the follower has no stream, and
+    the client was told that progress can't be asked for at all."""
+    answers: deque[bool | None] = deque([None, True])
+    world.reader = Reader(
+        world.cache, world.source, follower=Answering(answers), codec=CODEC, fields=FIELDS,
+        resource=PODS, now=world.clock, wait=world.wait,
+    )  # type: ignore[arg-type]  # fmt: skip
+    stream = world.watch(
+        send_initial_events=True, resource_version_match="NotOlderThan",
+        allow_watch_bookmarks=True,
+    )  # fmt: skip
+    assert seen(stream) == ["ADDED a/one@13", "ADDED a/two@13", "ADDED b/one@13", "BOOKMARK @13"]
+
+
+class Answering:
+    """A follower that says what it is told to, then the last for ever."""
+
+    def __init__(self, answers: deque[bool | None]) -> None:
+        self._answers = answers
+
+    def request_progress(self) -> bool | None:
+        return self._answers.popleft() if len(self._answers) > 1 else self._answers[0]

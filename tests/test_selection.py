@@ -148,3 +148,12 @@ def test_requirements_are_what_is_pinned() -> None:
     assert set(select(options, options.validate, (), keys, None).requirements) == {
         ("l:app", "x"), ("l:b", "y"), ("f:spec.nodeName", "n"), ("f:metadata.name", ""),
     }  # fmt: skip
+
+
+def test_a_selector_of_many_terms_is_read_once() -> None:
+    """Found by the fuzzer (seed 595): the terms were looked through anew for each of them."""
+    text = ",".join(f"k{at}!=v" for at in range(20_000)) + ",app=web,app=db"
+    options = ListOptions(label_selector=text, field_selector="spec.nodeName=n,metadata.name!=x")
+    keys = Keys(PREFIX, None, CODEC.fields)
+    selection = select(options, options.validate, CODEC.fields, keys, None)
+    assert selection.requirements == (("l:app", "web"), ("f:spec.nodeName", "n"))

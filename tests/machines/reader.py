@@ -1,237 +1,114 @@
-"""Reader: gets, lists and page chains in every mode while a source writes, compacts and breaks.
+"""Reader: gets, lists, page chains and watches while a source writes, compacts and breaks.
 
 The truth is a dict of objects per revision, made from what was written, not from what was read. A
 read may say a revision of its own choice only within what its mode allows, and must then answer
-with exactly the objects of that revision (I4 to I8, I12); an error needs its reason.
+with exactly the objects of that revision (I4 to I8, I12); an error needs its reason. What a watch
+says is judged in `watches`.
 """
 
 from __future__ import annotations
 
 import json
-from bisect import bisect_right
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from random import Random
-from typing import NamedTuple
+from typing import Literal
 
 from btreecache import (
-    Batch,
     Bounds,
+    BtreecacheError,
     Cache,
     Compacted,
     Element,
     Follower,
     FutureRevision,
     NotReady,
-    Progress,
     SourceError,
     Unavailable,
 )
 from btreecache.cache import State
-from btreecache.codec import Kubernetes
 from btreecache.continue_token import LATEST, decode, encode
-from btreecache.errors import NotFound
+from btreecache.errors import BadRequest, Invalid, NotFound, Unsupported
 from btreecache.features import Features
-from btreecache.fields import fields_of
-from btreecache.index import field_index, label_index
-from btreecache.options import GetOptions, ListOptions
+from btreecache.options import NOT_OLDER_THAN, GetOptions, ListOptions, WatchOptions
 from btreecache.reader import Reader
-from btreecache.reads import ListPage
+from btreecache.reads import ATTEMPTS_MAX, ListPage
 from btreecache.resources import BUILT_IN
-from btreecache.source import RangePage, Stream
-from btreecache.sources.simulated import SimulatedSource, SimulatedStream
+from btreecache.trips import PROGRESS_S
+from btreecache.watch_stream import WatchStream
 from etcdsim.model import Model
-from etcdsim.simulator import Truth
 from etcdsim.txn import DeleteRange, Put
 from tests.fakes import Clock
+from tests.machines.asks import Ask, Before, Chain
 from tests.machines.model import Machine
+from tests.machines.pods import (
+    ALL,
+    CODEC,
+    FIELDS,
+    INDEXES,
+    KEYS,
+    NAMES,
+    PREFIX,
+    PREFIXES,
+    SELECTORS,
+    Chosen,
+    History,
+    Pod,
+    Pods,
+    random_pod,
+)
+from tests.machines.shaky import Shaky
+from tests.machines.watches import View, Watched
 
-PREFIX = b"/registry/pods/"
-NAMES = [f"{namespace}/{name}" for namespace in ("a", "a-b", "b") for name in ("p1", "p10", "p2")]
-ODD = ["a/b/c", "odd"]
-KEYS = [PREFIX + name.encode() for name in NAMES + ODD]
-PREFIXES = [PREFIX] * 4 + [PREFIX + part for part in (b"a/", b"a/", b"b/", b"nothing/", b"a/p1/")]
+#: Places among the readers: without a follower, and of the source alone.
+ALONE, READS_SOURCE = 5, 6
 
-FIELDS = fields_of("", "pods")
-CODEC = Kubernetes(FIELDS.fields)
-INDEXES = (label_index("app"), field_index("spec.nodeName", CODEC.fields.index("spec.nodeName")))
-
-
-class Pod(NamedTuple):
-    """What a key holds; no `app`: no such label; not `readable`: nobody can say what."""
-
-    value: bytes
-    revision: int
-    name: str
-    namespace: str
-    app: str | None
-    node: str
-    readable: bool = True
-
-
-Pods = dict[bytes, Pod]
-
-
-def random_pod(rng: Random, key: bytes, revision: int, *, tidy: bool) -> Pod:
-    parts = key[len(PREFIX) :].decode().split("/")
-    namespace, name = (parts[0], parts[-1]) if tidy or rng.random() < 0.94 else ("b", "p2")
-    if rng.random() < 0.04:
-        return Pod(b"{%d" % rng.randint(0, 9), revision, "", "", None, "", readable=False)
-    app, node = rng.choice(["x", "y", None]), rng.choice(["n1", "n2", ""])
-    labels = {"app": app} if app else {}
-    metadata = {"name": name, "namespace": namespace, "labels": labels}
-    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"nodeName": node},
-           "n": rng.randint(0, 99)}  # fmt: skip
-    return Pod(json.dumps(pod).encode(), revision, name, namespace, app, node)
-
-
-class Chosen(NamedTuple):
-    """A selector, what it means for a pod, and what it means for (namespace, name) alone."""
-
-    labels: str
-    fields: str
-    takes: Callable[[Pod], bool]
-    may_take: Callable[[str, str], bool] = lambda namespace, name: True
-
-
-ALL = Chosen("", "", lambda pod: True)
-SELECTORS = [
-    ALL, ALL, ALL,
-    Chosen("app=x", "", lambda pod: pod.app == "x"),
-    Chosen("app!=x", "", lambda pod: pod.app != "x"),
-    Chosen("app in (x,y),!gone", "", lambda pod: pod.app is not None),
-    Chosen("", "spec.nodeName=n1", lambda pod: pod.node == "n1"),
-    Chosen("app=y", "spec.nodeName=", lambda pod: pod.app == "y" and not pod.node),
-    Chosen("", "metadata.name=p1", lambda pod: pod.name == "p1", lambda space, name: name == "p1"),
-    Chosen("", "metadata.name=p2,metadata.namespace=a",
-           lambda pod: (pod.namespace, pod.name) == ("a", "p2"),
-           lambda space, name: (space, name) == ("a", "p2")),
-    Chosen("", "metadata.namespace=b", lambda pod: pod.namespace == "b",
-           lambda space, name: space == "b"),
-    Chosen("app=x", "metadata.name!=p1", lambda pod: pod.app == "x" and pod.name != "p1",
-           lambda space, name: name != "p1"),
-]  # fmt: skip
-
-
-class Shaky(SimulatedSource):
-    """The truth on a bad line: `rng` makes streams break, repeat and lose their place; calls fail
-    while `away`. What it says is otherwise true."""
-
-    def __init__(self, model: Model) -> None:
-        super().__init__(Truth(model), "shaky")
-        self.rng: Random | None = None
-        self.away = False
-        self.refused = 0
-
-    def _refuse(self) -> None:
-        if self.away:
-            self.refused += 1
-            raise Unavailable("away")
-
-    def current_revision(self) -> int:
-        self._refuse()
-        return super().current_revision()
-
-    def range_at(
-        self,
-        revision: int,
-        prefix: bytes,
-        start: bytes | None = None,
-        limit: int | None = None,
-        keys_only: bool = False,
-    ) -> RangePage:
-        self._refuse()
-        return super().range_at(revision, prefix, start, limit, keys_only)
-
-    def watch(self, prefix: bytes, after: int) -> Stream:  # type: ignore[override]
-        self._refuse()
-        return ShakyStream(self, super().watch(prefix, after))
-
-
-class ShakyStream:
-    def __init__(self, source: Shaky, stream: SimulatedStream) -> None:
-        self.source, self.stream = source, stream
-        self.last: Batch | None = None
-
-    def receive(self, timeout_s: float) -> Batch | Progress | None:
-        rng = self.source.rng
-        kind = rng.choice(["lost", "compacted", "repeat"]) if rng and rng.random() < 0.08 else ""
-        if kind == "lost" or self.source.away:
-            raise Unavailable("lost")
-        if kind == "compacted":
-            raise Compacted(0)
-        if kind == "repeat" and self.last is not None:
-            return self.last
-        item = self.stream.receive(0)
-        self.last = item if isinstance(item, Batch) else self.last
-        return item
-
-    def request_progress(self) -> bool:
-        return self.stream.request_progress()
-
-    def close(self) -> None:
-        self.stream.close()
-
-
-@dataclass
-class Ask:
-    """One list as it is asked for; `exact`: the revision that it must be at, `least`: or above."""
-
-    options: ListOptions
-    prefix: bytes
-    recursive: bool
-    chosen: Chosen
-    exact: int | None
-    least: int
-    start: bytes = b""
-    keys_known: bool = True
-
-    @property
-    def filtered(self) -> bool:
-        return self.chosen is not ALL
-
-    @property
-    def limit(self) -> int | None:
-        return self.options.limit if self.options.limit > 0 and self.recursive else None
-
-
-@dataclass
-class Chain:
-    ask: Ask
-    revision: int
-    token: str
-    read: list[bytes] = field(default_factory=list)
+#: Watches that are open at one time.
+WATCHES_MAX = 6
 
 
 class ReaderMachine(Machine):
-    rules = (*["write"] * 4, *["follow"] * 6, "compact", "line", *["get"] * 3, *["list"] * 8,
-             *["page_on"] * 5, *["token"] * 2, "elsewhere")  # fmt: skip
+    rules = (*["write"] * 8, *["expire"] * 2, *["follow"] * 6, "compact", "line", *["get"] * 3,
+             *["list"] * 6, *["page_on"] * 4, *["token"] * 2, "elsewhere", *["watch"] * 3,
+             *["poll"] * 10, "end", "time")  # fmt: skip
 
     def __init__(self, rng: Random) -> None:
         super().__init__(rng)
         self.clock, self.model = Clock(), Model()
         self.source = Shaky(self.model)
-        self.contents: dict[int, Pods] = {self.model.revision: {}}
+        self.source.meanwhile, self.source.listed = self.meanwhile, self.listed
+        self.source.trouble = rng.choice([0.01, 0.03, 0.1])
+        self.history = History(self.model.revision)
+        #: The keys of each lease; a lease ends with all of them at one revision.
+        self.leases: list[set[bytes]] = [set(), set()]
         self.compacted = 0
+        self.interruptions = 0  # compactions that came between a read's question and its answer
+        self.epoch = 0  # how often history was cut, for whoever watches
+        self.blind_s = 0.0  # when there last was no stream to ask for progress
         bounds = Bounds(age_s=None, revisions=rng.choice([None, rng.randint(1, 15)]))
         self.cache = Cache(PREFIX, bounds=bounds, codec=CODEC, indexes=INDEXES, now=self.clock)
+        self.on_gap: Literal["resync", "diff"] = rng.choice(["resync", "diff"])
         self.follower = Follower(
-            self.source, self.cache, on_gap=rng.choice(["resync", "diff"]),
+            self.source, self.cache, on_gap=self.on_gap,
             backoff_ceiling_s=0.2, now=self.clock, rng=Random(rng.random()),
         )  # fmt: skip
         plain, old = Features(), Features(list_from_cache_snapshot=False)
+        without, old_watch = Features(consistent_list_from_cache=False), Features(watch_list=False)
+        self.features = [plain, plain, plain, old, without, plain, plain, old_watch]
         self.readers = [
             self.reader(plain),
             self.reader(plain, use_indexes=False),
             self.reader(plain, resource=None),
             self.reader(old),
-            self.reader(Features(consistent_list_from_cache=False)),
+            self.reader(without),
             self.reader(plain, follower=None),
             self.reader(plain, read="source"),
+            self.reader(old_watch),
         ]
         self.rng = rng
         self.tidy = rng.random() < 0.7  # every object under its own name, so that keys tell names
+        self.bad = rng.choice([0.0, 0.01, 0.05])
         self.chains: list[Chain] = []
+        self.watches: list[Watched] = []
 
     def reader(self, features: Features, **options: object) -> Reader:
         given = {"follower": self.follower, "resource": BUILT_IN.named("pods")} | options
@@ -251,60 +128,95 @@ class ReaderMachine(Machine):
             self.write(rng)
         for _ in range(rng.randint(0, 3)):
             if not predicate(self.cache.state):
-                self.follower.step()
+                self.follow_on()
         self.clock.now_s += timeout_s * rng.choice([0.5, 1.0])
         return bool(predicate(self.cache.state))
 
     # The truth.
 
     def at(self, revision: int) -> Pods:
-        known = [*self.contents]
-        return self.contents[known[bisect_right(known, revision) - 1]]
+        return self.history.at(revision)
 
     def write(self, rng: Random) -> None:
-        """A put, a delete, several of both in a transaction, or the end of a lease."""
-        model, revision = self.model, self.model.revision + 1
+        """A put, a delete, or several of both in a transaction. A put may be held by a lease."""
+        revision = self.model.revision + 1
         before = self.at(revision)
         after = dict(before)
         known = KEYS[: len(NAMES)] if self.tidy else KEYS
         keys = rng.sample(known, rng.choice([1, 1, 1, 2, 3, 5]))
-        gone = [key for key in keys if key in before and rng.random() < 0.4]
-        if rng.random() < 0.15:
-            model.delete_keys(keys)
-            for key in keys:
-                after.pop(key, None)
-        else:
-            ops: list[Put | DeleteRange] = []
-            for key in keys:
-                if key in gone:
-                    ops.append(DeleteRange(key))
-                    del after[key]
-                else:
-                    after[key] = random_pod(rng, key, revision, tidy=self.tidy)
-                    ops.append(Put(key, after[key].value))
-            model.txn([], ops)
-        if model.revision == revision:
-            self.contents[revision] = after
-        assert model.revision == revision or after == before
+        ops: list[Put | DeleteRange] = []
+        for key in keys:
+            for lease in self.leases:
+                lease.discard(key)
+            if key in before and rng.random() < 0.4:
+                ops.append(DeleteRange(key))
+                del after[key]
+            else:
+                after[key] = random_pod(rng, key, revision, tidy=self.tidy, bad=self.bad)
+                ops.append(Put(key, after[key].value))
+                if rng.random() < 0.3:
+                    rng.choice(self.leases).add(key)
+        self.model.txn([], ops)
+        assert self.model.revision == revision
+        self.history.write(revision, after, keys)
+
+    def expire(self, rng: Random) -> None:
+        """A lease ends: all its keys go at one revision, in key order."""
+        lease, revision = rng.choice(self.leases), self.model.revision + 1
+        if lease:
+            self.model.delete_keys(lease)
+            assert self.model.revision == revision
+            kept = {key: pod for key, pod in self.at(revision).items() if key not in lease}
+            self.history.write(revision, kept, sorted(lease))
+            lease.clear()
 
     def elsewhere(self, rng: Random) -> None:
         self.model.put(b"/registry/nodes/n", b"")
 
     def compact(self, rng: Random) -> None:
         revision = rng.randint(max(self.model.revision - 8, 1), self.model.revision)
-        if revision > self.compacted:
-            self.model.compact(revision)
-            self.compacted = revision
+        self.compact_source(revision)
         window = self.cache.state.window
         if window and rng.random() < 0.5:
             self.cache.compact(min(revision, window.current))
 
+    def compact_source(self, revision: int) -> None:
+        if revision > self.compacted:
+            self.model.compact(revision)
+            self.compacted = revision
+
+    def meanwhile(self) -> None:
+        """Before the source answers, somebody else writes, and compacts away what it was asked."""
+        if self.rng.random() < 0.03:
+            self.write(self.rng)
+            self.compact_source(self.model.revision)
+            self.interruptions += 1
+
+    def listed(self, revision: int) -> None:
+        """The follower has listed: history is cut, or the gap will be told as one step."""
+        state = self.cache.state
+        if state.window is None:
+            return
+        if self.on_gap == "diff" and revision > state.window.current:
+            self.history.gap(state.window.current, revision)
+        else:
+            self.epoch += 1
+
     def follow(self, rng: Random) -> None:
-        self.source.rng = rng
+        self.rng = self.source.rng = rng
         for _ in range(rng.randint(1, 4)):
-            self.follower.step()
+            self.follow_on()
         self.source.rng = None
         self.clock.now_s += rng.choice([0.0, 0.05, 0.3])
+
+    def follow_on(self) -> None:
+        was_blind = not self.source.streaming
+        self.follower.step()
+        if was_blind or not self.source.streaming:
+            self.blind_s = self.clock.now_s
+
+    def time(self, rng: Random) -> None:
+        self.clock.now_s += rng.choice([1.0, 7.0, 31.0, 61.0])
 
     def line(self, rng: Random) -> None:
         self.source.away = rng.random() < 0.15
@@ -397,7 +309,7 @@ class ReaderMachine(Machine):
         """One list by one of the readers, judged; None if it was rightly refused."""
         index = rng.randrange(len(self.readers))
         ask.keys_known = index != 2
-        ready, refused = self.cache.ready, self.source.refused
+        before = self.before()
         must = index < 3 and ask.exact is not None and self.kept(ask.exact)
         self.note(f"reader {index} {ask.options} {ask.prefix!r}")
         try:
@@ -407,12 +319,21 @@ class ReaderMachine(Machine):
             page = self.readers[index].list(ask.options, prefix, recursive=ask.recursive)
         except Exception as error:
             self.note(type(error).__name__)
-            self.judge_error(error, ask, must=must, ready=ready, refused=refused)
+            self.judge_error(error, ask, before, must=must)
             if isinstance(error, Compacted) and ask.start and ask.recursive:
                 self.go_on(rng, ask, error)
             return None
         self.judge(page, ask)
         return page
+
+    def before(self) -> Before:
+        return Before(
+            self.cache.ready,
+            self.source.refused,
+            self.interruptions,
+            self.model.revision,
+            self.clock.now_s,
+        )
 
     def kept(self, revision: int) -> bool:
         window, good = self.cache.state.window, self.cache.state.suspect_after
@@ -447,10 +368,12 @@ class ReaderMachine(Machine):
     def judge(self, page: ListPage, ask: Ask) -> None:
         revision, meta = int(page.meta.resource_version), page.meta
         assert revision <= self.model.revision
-        assert revision == ask.exact if ask.exact is not None else revision >= ask.least
+        right = revision == ask.exact if ask.exact is not None else revision >= ask.least
+        assert right, "another revision than was asked for"
         wanted = self.wanted(ask, revision, ask.start, known=ask.keys_known)
         shown = wanted if ask.limit is None else wanted[: ask.limit]
-        assert [element.key for element in page.elements] == [key for key, _ in shown]
+        found = [element.key for element in page.elements]
+        assert found == [key for key, _ in shown], "I4: another content than the revision's"
         for element, (_, pod) in zip(page.elements, shown, strict=True):
             self.same(element, pod)
         if len(wanted) > len(shown):
@@ -475,9 +398,7 @@ class ReaderMachine(Machine):
             return range(exact, exact + 1)
         return range(max(least, 1), self.model.revision + 1)
 
-    def judge_error(
-        self, error: Exception, ask: Ask, *, must: bool, ready: bool, refused: int
-    ) -> None:
+    def judge_error(self, error: Exception, ask: Ask, before: Before, *, must: bool) -> None:
         assert not must or isinstance(error, SourceError), "a kept revision is served"
         match error:
             case SourceError():
@@ -488,21 +409,25 @@ class ReaderMachine(Machine):
                 bad = [{key for key, pod in page if not pod.readable} for page in pages]
                 assert any(keys and all(k.decode() in str(error) for k in keys) for keys in bad)
             case _:
-                self.judge_refusal(error, ask.exact, ask.least, ready=ready, refused=refused)
+                self.judge_refusal(error, ask.exact, ask.least, before)
 
     def judge_refusal(
-        self, error: Exception, exact: int | None, least: int, *, ready: bool, refused: int
+        self, error: Exception, exact: int | None, least: int, before: Before
     ) -> None:
         match error:
+            case Compacted() if exact is None:
+                met = self.interruptions - before.interruptions
+                assert met >= ATTEMPTS_MAX, "410 for the newest state, which can be had"
             case Compacted():
                 assert exact is not None
                 assert exact < self.compacted, "410 for what the source still has"
             case FutureRevision():
-                assert least > self.cache.revision or least > self.model.revision
+                ahead = least > self.cache.revision or least > self.model.revision
+                assert ahead, "504 for what has been reached"
             case NotReady():
-                assert not ready or not self.cache.ready
+                assert not before.ready or not self.cache.ready
             case Unavailable():
-                assert self.source.refused > refused
+                assert self.source.refused > before.refused
             case _:
                 raise error
 
@@ -513,7 +438,7 @@ class ReaderMachine(Machine):
             resource_version=version, resource_version_match=match,
             timeout_s=rng.choice([None, 0.0, 0.3]),
         )  # fmt: skip
-        ready, refused = self.cache.ready, self.source.refused
+        before = self.before()
         self.note(f"{options} {key!r}")
         try:
             answer = rng.choice(self.readers).get(key, options)
@@ -521,20 +446,120 @@ class ReaderMachine(Machine):
             self.note(type(error).__name__)
             self.judge_no_answer(error, key, self.revisions(exact, least))
             if not isinstance(error, NotFound | SourceError):
-                self.judge_refusal(error, exact, least, ready=ready, refused=refused)
+                self.judge_refusal(error, exact, least, before)
             return
         revision = int(answer.resource_version)
-        assert revision in self.revisions(exact, least)
+        right = revision in self.revisions(exact, least)
+        assert right, "another revision than was asked for"
         self.same(answer.element, self.at(revision)[key])
 
     def judge_no_answer(self, error: Exception, key: bytes, revisions: range) -> None:
         held = [self.at(revision).get(key) for revision in revisions]
         match error:
             case NotFound():
-                assert None in held
+                assert None in held, "I4: not found, but it is there"
             case SourceError():
                 assert any(pod and not pod.readable for pod in held)
                 assert key.decode() in str(error)
+
+    # Watching.
+
+    def watch(self, rng: Random) -> None:
+        """Open a watch of any kind through one of the readers."""
+        self.rng, index = rng, rng.randrange(len(self.readers))
+        view = View(rng.choice(PREFIXES), False, rng.choice(SELECTORS))
+        if rng.random() < 0.2:
+            view.prefix, view.exact = rng.choice(KEYS), True
+        options = self.watch_options(rng, view.chosen)
+        if rng.random() < 0.3:
+            options = options.defaulted(self.features[index])
+        before = self.before()
+        self.note(f"reader {index} {options} {view.prefix!r} {view.exact}")
+        try:
+            stream = self.readers[index].watch(options, view.prefix, exact=view.exact)
+        except Exception as error:
+            self.note(type(error).__name__)
+            self.judge_no_watch(error, options, index, before)
+            return
+        asks = options.send_initial_events is not None
+        assert not asks or self.features[index].watch_list, "the gate is off"
+        if len(self.watches) == WATCHES_MAX:
+            self.watches.pop(rng.randrange(WATCHES_MAX))
+        self.watches.append(self.watched(stream, options, view, index, before))
+
+    def watch_options(self, rng: Random, chosen: Chosen) -> WatchOptions:
+        version = rng.choice(["", "0", *[str(self.any_revision(rng)) for _ in range(3)]])
+        initial = rng.choice([None, None, False, True])
+        return WatchOptions(
+            resource_version=version, send_initial_events=initial,
+            resource_version_match="" if initial is None else NOT_OLDER_THAN,
+            allow_watch_bookmarks=rng.random() < 0.6,
+            timeout_s=rng.choice([*[None] * 8, 0.0, 1.5, 40.0, 200.0]),
+            label_selector=chosen.labels, field_selector=chosen.fields,
+        )  # fmt: skip
+
+    def judge_no_watch(
+        self, error: Exception, options: WatchOptions, index: int, before: Before
+    ) -> None:
+        match error:
+            case Invalid():
+                assert options.send_initial_events is not None
+                assert not self.features[index].watch_list
+            case BadRequest():
+                assert index == READS_SOURCE
+            case NotReady():
+                assert not before.ready or not self.cache.ready
+            case _:
+                raise error
+
+    def watched(
+        self, stream: WatchStream, options: WatchOptions, view: View, index: int, before: Before
+    ) -> Watched:  # fmt: skip
+        """What an open watch must say."""
+        asked, initial = int(options.resource_version or 0), options.send_initial_events
+        from_state = bool(initial) or (initial is None and not asked)
+        start, least = (asked or self.cache.revision), 0
+        if not options.resource_version and initial is not None:
+            start = least = before.current
+        if from_state:
+            start, least = self.cache.revision, max(least, asked)
+        excuses: set[type[BtreecacheError]] = set()
+        if self.source.refused > before.refused:
+            excuses.add(Unavailable)
+        if from_state and least > self.cache.revision:
+            excuses.add(FutureRevision)
+        window = self.cache.state.window
+        if not from_state and window and start < window.watch_floor:
+            excuses.add(Compacted)
+        streamed = options.send_initial_events and options.allow_watch_bookmarks
+        blind = not self.source.streaming or self.clock.now_s - self.blind_s <= PROGRESS_S
+        if streamed and (index == ALONE or blind):
+            excuses.add(Unsupported)
+        return Watched(
+            stream=stream, options=options, view=view, history=self.history, cache=self.cache,
+            clock=self.clock, initial=from_state, start=start, least=least, excuses=excuses,
+            epoch=self.epoch,
+            asked_s=before.now_s,
+        )  # fmt: skip
+
+    def poll(self, rng: Random) -> None:
+        """Read some events of one watch."""
+        if not self.watches:
+            return
+        watched = rng.choice(self.watches)
+        self.note(f"{watched.view} from {watched.start} at {watched.revision}")
+        for _ in range(rng.choice([1, 2, 5, 100])):
+            if not watched.poll(self.epoch):
+                break
+        if watched.stream.ended:
+            self.watches.remove(watched)
+
+    def end(self, rng: Random) -> None:
+        """A reader goes, or the server drains."""
+        if self.watches:
+            watched = rng.choice(self.watches)
+            watched.end(drain=rng.random() < 0.5)
+            self.note(f"{watched.view} at {watched.revision}, drained {watched.drained}")
 
     def finish(self) -> None:
         """With the line mended all is level, and everything retained is the truth."""
@@ -546,6 +571,7 @@ class ReaderMachine(Machine):
             if self.cache.ready and self.cache.revision == self.model.revision:
                 break
         assert self.cache.revision == self.model.revision
+        before = self.before()
         for index, reader in enumerate(self.readers):
             for revision in range(1, self.model.revision + 1):
                 options = ListOptions(resource_version=str(revision), limit=50)
@@ -554,6 +580,8 @@ class ReaderMachine(Machine):
                     self.judge(reader.list(options), ask)
                 except (Compacted, SourceError) as error:
                     must = index < 3 and self.kept(revision)
-                    self.judge_error(error, ask, must=must, ready=True, refused=0)
+                    self.judge_error(error, ask, before, must=must)
         while self.chains:
             self.page_on(Random(len(self.chains)))
+        for watched in self.watches:
+            watched.finish(self.epoch)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from btreecache import Bounds, Cache, Compacted, FeedFault, Progress, Tree
-from btreecache.window import Window
+from btreecache.window import GAPS_MAX, Window
 from tests.fakes import Clock, batch, delete, element, put
 
 
@@ -120,3 +120,40 @@ def test_a_batch_without_events_is_not_handed_out() -> None:
     found = watcher.receive(0)
     assert found is not None
     assert found.revision == 21
+
+
+def test_a_watch_does_not_go_on_from_inside_a_gap() -> None:
+    """What happened in it before the watch began was told again, what it undid never."""
+    cache = filled()
+    ahead = cache.watch(12, b"b")
+    cache.replace(15, [element(b"a", b"", 3), element(b"c", b"", 11)], as_batch=True)
+    with pytest.raises(Compacted):
+        cache.watch(12)
+    with pytest.raises(Compacted):
+        ahead.receive(0)
+    assert cache.watch(15).receive(0) is None
+    found = cache.watch(10).receive(0)
+    assert found is not None
+    assert (found.revision, found.synthetic) == (15, True)
+
+
+def test_who_waits_ahead_of_a_gap_is_woken_in_any_scope() -> None:
+    cache, woken = filled(), list[bool]()
+    ahead = cache.watch(12, b"b")
+    ahead.add_waiter(lambda: woken.append(True))
+    cache.replace(15, [element(b"a", b"", 3)], as_batch=True)
+    assert woken
+    with pytest.raises(Compacted):
+        ahead.receive(0)
+
+
+def test_of_many_gaps_the_oldest_are_told_as_one() -> None:
+    window = Window.of(1, Tree(), 0.0)
+    for base in range(10, 10 + 10 * (GAPS_MAX + 1), 10):
+        window = window.with_gap(base, base + 5)
+    assert len(window.gaps) == GAPS_MAX
+    assert window.in_gap(17)
+    assert not window.in_gap(26)
+    assert not window.in_gap(30)
+    assert not window.in_gap(35)
+    assert window.in_gap(34)
