@@ -19,7 +19,7 @@ export BTREECACHE_KUBECTL_DIR ?= $(KUBECTL_DIR)
 SIZES ?= 10000 100000 1000000
 REF ?= main
 
-.PHONY: check test lint type fmt interop sim machines bench bench-compare bench-plots bench-reads constraints \
+.PHONY: check test lint type fmt interop sim machines bench bench-compare bench-plots bench-reads bench-transcode fuzz constraints \
 	clean help
 
 help: ## this list
@@ -73,6 +73,12 @@ bench-plots: $(READY) ## cost of an update up to 4M keys, memory of a window: SV
 bench-reads: $(READY) ## a walk in pages beside one whole list, and what 10,000 idle watchers cost
 	@BTREECACHE_VERIFY=0 $(BIN)/python -m tests.bench.reads
 	@BTREECACHE_VERIFY=0 $(BIN)/python -m tests.test_watchers_many
+
+bench-transcode: $(READY) ## protobuf <-> JSON beside other parsers
+	@$(BIN)/python -m tests.schema measure
+
+fuzz: $(READY) ## hostile requests: make fuzz SEEDS=1000, 1,000 requests each
+	$(BIN)/python -m tests.fuzz --seeds 0:$(SEEDS)
 
 bench-pipeline: $(READY) ## from wire to window, and initial loads: make bench-pipeline OBJECTS=1000000
 	BTREECACHE_VERIFY=0 $(BIN)/python -m tests.pipeline $(OBJECTS:%=--objects %)

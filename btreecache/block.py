@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush, heapreplace
 from itertools import count
-from threading import Event, Lock, get_ident
+from threading import Lock, get_ident
 from typing import Any, Final, Generic, Protocol, TypeVar, cast
 
 #: What a kept block costs beside its value, counted for each. By tracemalloc over 10,000 blocks on
@@ -94,7 +94,8 @@ class _Flight:
 
     def __init__(self) -> None:
         self.thread = get_ident()
-        self.done = Event()
+        self.done = Lock()  # Held until it has landed. An Event costs more than all the rest.
+        self.done.acquire()
         self.value: Any = None
         self.error: Exception | None = None
         self.retry = False
@@ -207,7 +208,8 @@ class Blocks:
                         f"the computation of a {kind.name} block asks for its own result"
                     )
                 flight.waiting += 1
-            flight.done.wait()
+            with flight.done:
+                pass
             if not flight.retry:
                 return cast(V, _landed(flight))
         return self._fly(node, kind, flight)
@@ -232,7 +234,7 @@ class Blocks:
         finally:
             with self._lock:
                 del self._flights[id(node), kind]
-            flight.done.set()
+            flight.done.release()
             del flight  # Else an error, its traceback, this frame and the flight form a cycle.
         return value
 

@@ -74,11 +74,23 @@ class Answer(NamedTuple):
     resource_version: str
 
 
+class Range(NamedTuple):
+    """A range of a snapshot, `stop` excluded, None: to its end."""
+
+    snapshot: Snapshot
+    start: bytes
+    stop: bytes | None
+
+
 class ListPage(NamedTuple):
-    """A page of a list, in key order, and its metadata."""
+    """A page of a list, in key order, and its metadata.
+
+    range   what the elements are all of, if they come from a snapshot and none was left out
+    """
 
     elements: list[Element]
     meta: PageMeta
+    range: Range | None = None
 
 
 class Ask(NamedTuple):
@@ -342,7 +354,8 @@ class Reads:
         end = prefix_end(prefix) if found.next_start is None else found.next_start
         if any_in(snapshot, UNREADABLE, first, end):
             check_readable(found.elements)
-        return wanted.page(found.revision, found.elements, found.next_start, found.remaining or 0)
+        page = wanted.page(found.revision, found.elements, found.next_start, found.remaining or 0)
+        return page._replace(range=Range(snapshot, first, end))
 
     def _selected(self, snapshot: Snapshot, step: FromCache, wanted: _List) -> Page:
         """The elements that match, unreadable ones that may match among them."""

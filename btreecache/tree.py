@@ -111,6 +111,11 @@ class Tree(msgspec.Struct, Generic[K, V], gc=False, eq=False):
             tree._root = level[0]
         return tree
 
+    @property
+    def root(self) -> Node[K]:
+        """Where the nodes are found that values are kept with. Not to be changed (I3)."""
+        return self._root
+
     def __len__(self) -> int:
         return self._root.count
 

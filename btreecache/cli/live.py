@@ -13,6 +13,7 @@ from time import monotonic
 from types import TracebackType
 
 from btreecache.cli.simulation import Simulation
+from btreecache.compaction import KEY as COMPACTION_KEY
 from btreecache.event import Batch, Progress
 from btreecache.source import Listing, RangePage, Source, Stream
 from btreecache.sources.simulated import SimulatedSource
@@ -88,6 +89,7 @@ class LiveSimulation:
             if revision - self._compacted > 2 * KEPT_REVISIONS:
                 self._compacted = revision - KEPT_REVISIONS
                 self._simulator.compact(self._compacted)
+                self._simulator.model.put(COMPACTION_KEY, b"%d" % self._compacted)
             self._changed.notify_all()
 
 

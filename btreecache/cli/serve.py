@@ -55,6 +55,10 @@ def add_parser(commands: Any) -> None:
         " asked for; /readyz waits for them",
     )  # fmt: skip
     parser.add_argument(
+        "--history", choices=("source", "window"), default="source",
+        help="source: forget what the source has compacted (default); window: keep 5 minutes",
+    )  # fmt: skip
+    parser.add_argument(
         "--feature-gates", default="", metavar="GATE=true|false[,..]",
         help="see `btreecache features`",
     )  # fmt: skip
@@ -77,7 +81,7 @@ def run(options: argparse.Namespace) -> int:
         url = listening.address(sock)
         caches = Caches(
             source, resources, root=options.prefix, at_start=at_start,
-            features=features, rng=Random(),
+            features=features, history=options.history, rng=Random(),
         )  # fmt: skip
         print(f"try: kubectl --server {url} get pods -A", file=sys.stderr)
         listening.serve(caches, sock, lambda: print(url, flush=True))

@@ -53,9 +53,15 @@ def _clock(seconds: int) -> str:
     return f"{date.fromordinal(days + _EPOCH).isoformat()}T{hours:02d}:{minutes:02d}:{rest:02d}"
 
 
-@lru_cache(4096)
 def time_of(text: str) -> tuple[int, int]:
     """Seconds since 1970 and nanoseconds of an RFC 3339 time."""
+    if len(text) > 64:
+        raise Unreadable("JSON: a time is too long")
+    return _time_of(text)
+
+
+@lru_cache(4096)
+def _time_of(text: str) -> tuple[int, int]:
     found = _TIME.fullmatch(text)
     if found is None:
         raise Unreadable("JSON: a time is not RFC 3339")

@@ -78,7 +78,7 @@ class Transcoder:
         table = self._read.kind(api_version, kind)
         if table is None:
             raise _no_table(api_version, kind)
-        if len(self._usual) < KINDS_MAX:
+        if len(type_meta) < 128 and len(self._usual) < KINDS_MAX:
             self._usual[type_meta] = table
         return table, start, stop
 

@@ -58,12 +58,11 @@ class Written(NamedTuple):
 class WriteTable:
     """One message, compiled. names: all that its JSON may have. raw: its members come as text."""
 
-    __slots__ = ("fields", "inlined", "names", "raw")
+    __slots__ = ("fields", "names", "raw")
 
     def __init__(self, raw: bool) -> None:
         self.raw = raw
         self.fields: list[Written] = []
-        self.inlined: set[str] = set()
         self.names: set[str] = set()
 
 
@@ -74,13 +73,13 @@ def sized(tag: bytes, body: bytes) -> bytes:
 
 
 def utf8(value: object) -> bytes:
-    """A string's bytes; lone surrogates, which JSON can name, as Go replaces them."""
+    """A string's bytes."""
     if not isinstance(value, str):
         raise Unreadable("JSON: no string where a string belongs")
     try:
         return value.encode()
-    except UnicodeEncodeError:
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
+    except UnicodeEncodeError as error:
+        raise Unreadable("JSON: half of a surrogate pair") from error
 
 
 def integer(value: object, bits: int) -> bytes:
@@ -359,15 +358,12 @@ class WriteTables:
         return table
 
     def _inline(self, table: WriteTable, field: Field) -> None:
-        """A struct whose members stand among its owner's; a pointer to one only if any is there."""
+        """A struct whose members stand among its owner's. Never a pointer, says the table."""
         sub = self._table(field.type, table.raw)
         table.names |= sub.names
-        tag, names = encoded(field.number << 3 | BYTES), frozenset(sub.names)
-        is_pointer = field.shape == "*"
+        tag = encoded(field.number << 3 | BYTES)
 
         def write(value: Any, writing: Writing, depth: int) -> bytes:
-            if is_pointer and names.isdisjoint(value):
-                return b""
             return sized(tag, _fields(sub, value, writing, depth + 1))
 
         table.fields.append(Written("", b"", None, write))

@@ -45,11 +45,14 @@ SHOWN_WITH_KIND = {
     "volumeClaimTemplates": '"kind":"PersistentVolumeClaim","apiVersion":"v1"',
 }
 
-#: Items of lists that many objects have in common to the byte: containers of the Pods of one
-#: template, tolerations, the images of nodes. Their JSON is kept: two thirds of the time of a Pod
-#: whose template was seen before (docs/transcoding.md). At most ITEMS_MAX of each, ITEM_BYTES_MAX
-#: long: a megabyte or two as clusters are, 10 MB at the very worst.
-SHARED = frozenset({"v1.Container", "v1.Toleration", "v1.ContainerImage"})
+#: Items of lists that many objects have in common to the byte: containers and volumes of the Pods
+#: of one template, tolerations, owners, the images of nodes. Their JSON is kept: two thirds of the
+#: time of a Pod whose template was seen before (docs/transcoding.md). At most ITEMS_MAX of each,
+#: ITEM_BYTES_MAX long: a megabyte or two as clusters are, 20 MB at the very worst.
+SHARED = frozenset({
+    "v1.Container", "v1.Volume", "v1.Toleration", "v1.ContainerImage",
+    "meta.k8s.io/v1.OwnerReference",
+})  # fmt: skip
 ITEMS_MAX, ITEM_BYTES_MAX = 512, 2_048
 
 _NUMBERS = {"int32": 32, "int64": 64}
@@ -89,8 +92,8 @@ def _bytes(found: dict[int, int | bytes], number: int) -> bytes:
 
 @lru_cache(4096)
 def _usual_time(stamp: bytes) -> str | None:
-    """A Time as Go writes it, five bytes of seconds and no nanoseconds; None for any other."""
-    if len(stamp) != 8 or stamp[0] != 8 or stamp[6:] != b"\x10\0":
+    """A Time as Go writes it, five bytes of seconds and no nanoseconds; None for any other of 8."""
+    if stamp[0] != 8 or stamp[6:] != b"\x10\0":
         return None
     seconds, stop = varint(stamp, 1, 6)
     return time_text(seconds) if stop == 6 else None
@@ -99,7 +102,7 @@ def _usual_time(stamp: bytes) -> str | None:
 def _time(reading: Reading, start: int, stop: int, depth: int) -> str:
     if start == stop:
         return "null"
-    if usual := _usual_time(reading.data[start:stop]):
+    if stop - start == 8 and (usual := _usual_time(reading.data[start:stop])):
         return usual
     # Go keeps whole seconds only, whatever the nanoseconds say.
     return time_text(_number(simple_fields(reading, start, stop), 1, 64))
@@ -388,7 +391,7 @@ class Tables:
         if field.is_message:
             sub = self._table(field.type)
             if field.inline:
-                empty = None if is_pointer else sub.zero[1:-1] or None
+                empty = sub.zero[1:-1] or None
                 table.actions[key] = OTHER, slot, before, _once(_spread(sub), before, empty)
                 return empty
             table.actions[key] = MESSAGE, slot, before, sub

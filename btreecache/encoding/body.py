@@ -8,6 +8,7 @@ back, only cut off.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator
+from contextlib import suppress
 from typing import Final, TypeAlias
 
 from btreecache.codec.base import Unreadable
@@ -48,6 +49,13 @@ class Body:
     def is_whole(self) -> bool:
         return self._second is None
 
+    def exceeds(self, size_bytes: int) -> bool:
+        """Whether it is longer than that, which is at most two chunks' least."""
+        if self.length is not None:
+            return self.length > size_bytes
+        second = self._second if isinstance(self._second, bytes) else b""
+        return len(self._first) + len(second) > size_bytes
+
     def __iter__(self) -> Iterator[bytes]:
         """The chunks. Raises EncodingAborted."""
         yield self._first
@@ -66,9 +74,11 @@ class Body:
             self.close()
 
     def close(self) -> None:
-        """Let go of what the chunks are made from."""
+        """Let go of what the chunks are made from. Any thread: if another is making a chunk just
+        now, that is its last, and the rest goes with this."""
         if isinstance(self._chunks, Generator):
-            self._chunks.close()
+            with suppress(ValueError):  # it is running
+                self._chunks.close()
 
     def collected(self) -> Body:
         """The same chunks, all made before the first is handed out: O(body) memory. Raises

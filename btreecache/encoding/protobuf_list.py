@@ -21,17 +21,21 @@ from btreecache.plan import PageMeta
 
 def protobuf_list(form: Form, elements: Sequence[Element], meta: PageMeta) -> Body:
     """A page of a list, `elements` in its order. Raises NotAcceptable."""
+    items = sum(map(form.entry_length, elements))
+    head, foot = around(form, items, meta)
+    parts = _parts(form, elements, head, items)
+    return Body(joined(parts), len(head) + items + len(foot))
+
+
+def around(form: Form, items: int, meta: PageMeta) -> tuple[bytes, bytes]:
+    """What comes before the items and after them. `items`: the bytes of all."""
     remaining = meta.remaining_item_count
     first = envelope.first(
         envelope.list_meta(meta.resource_version, meta.continue_token, remaining)
     )
-    items = sum(map(form.entry_length, elements))
-    head = b"".join((
-        envelope.head(form.api_version, form.list_kind),
-        envelope.SECOND, encoded(len(first) + items), first,
-    ))  # fmt: skip
-    length = len(head) + items + len(envelope.TAIL)
-    return Body(joined(_parts(form, elements, head, items)), length)
+    begin = envelope.head(form.api_version, form.list_kind)
+    size = encoded(len(first) + items)
+    return b"".join((begin, envelope.SECOND, size, first)), envelope.TAIL
 
 
 def _parts(form: Form, elements: Sequence[Element], head: bytes, items: int) -> Iterator[bytes]:

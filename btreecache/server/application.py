@@ -27,6 +27,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from btreecache.encoding.answer import Answers, form_of, is_streamed
 from btreecache.encoding.body import CHUNK_BYTES, Body
+from btreecache.encoding.compression import HEADERS as COMPRESSED
+from btreecache.encoding.compression import LEAST_BYTES, Compression, compressed
+from btreecache.encoding.deflate import should_compress
 from btreecache.encoding.go_json import json_bytes
 from btreecache.encoding.media import (
     DOCUMENTS,
@@ -55,9 +58,9 @@ T = TypeVar("T")
 #: Of every answer, as API servers say it.
 HEADERS = {"Cache-Control": "no-cache, private"}
 
-#: Objects of a list in Protobuf above which it is measured in a thread: all are converted for that
-#: if they are stored as JSON, and the loop has others to serve.
-MEASURED_ON_LOOP_MAX = 200
+#: Objects of a list above which it is begun in a thread: all may have to be looked at or converted
+#: for that, and the loop has others to serve.
+MADE_ON_LOOP_MAX = 200
 
 #: Threads for calls to the source, and for one wait in each cache that somebody waits for. A call
 #: that hangs holds one until its timeout.
@@ -175,7 +178,11 @@ class Application:
             cache = await self._cache(request, target)
             key = target.key(root)
             answer = await _unless_gone(request, cache.get(key, get_options))
-            return _sent(answers.object(answer.element), media)
+            body = answers.object(answer.element)
+            if _compresses(request, body):
+                body = await asyncio.to_thread(lambda: compressed(body).collected())
+                return _sent(body, media, COMPRESSED)
+            return _sent(body, media)
         prefix = target.prefix(root)
         if watches:
             watch_options = WatchOptions.from_query(query)
@@ -185,15 +192,24 @@ class Application:
         list_options = ListOptions.from_query(query)
         cache = await self._cache(request, target)
         page = await _unless_gone(request, cache.list(list_options, prefix))
-        return _sent(await self._page(request, answers, page), media)
+        return await _unless_gone(request, self._listed(request, answers, cache, page))
 
-    async def _page(self, request: Request, answers: Answers, page: ListPage) -> Body:
-        """A list as it goes out."""
-        if answers.media.format == "protobuf" and len(page.elements) > MEASURED_ON_LOOP_MAX:
-            body = await _unless_gone(request, asyncio.to_thread(answers.page, *page))
+    async def _listed(
+        self, request: Request, answers: Answers, cache: ResourceCache, page: ListPage
+    ) -> Response:
+        """A list as it goes out. What takes more than a moment is made in a thread."""
+        elements, meta = page.elements, page.meta
+        if len(elements) > MADE_ON_LOOP_MAX:
+            body = await asyncio.to_thread(answers.page, elements, meta)
         else:
-            body = answers.page(*page)
-        return body if is_streamed(answers.media, self._caches.features) else body.collected()
+            body = answers.page(elements, meta)
+        headers: dict[str, str] = {}
+        if _compresses(request, body):
+            headers = COMPRESSED
+            body = await asyncio.to_thread(_compressed_list, cache.compression, answers, page, body)
+        if not is_streamed(answers.media, self._caches.features):
+            body = await asyncio.to_thread(body.collected)
+        return _sent(body, answers.media, headers)
 
     async def _cache(self, request: Request, target: Objects) -> ResourceCache:
         """The resource's cache; one that has just begun may take a moment."""
@@ -243,26 +259,50 @@ def _failure(error: BaseException, request: Request) -> Response:
     return _document(body, media, code, headers)
 
 
-def _sent(body: Body, media: MediaType) -> Response:
+def _compresses(request: Request, body: Body) -> bool:
+    """Whether an answer is compressed: the client takes gzip, and it is long."""
+    accepted = request.headers.get("accept-encoding")
+    return should_compress(accepted) and body.exceeds(LEAST_BYTES)
+
+
+def _compressed_list(
+    compression: Compression, answers: Answers, page: ListPage, body: Body
+) -> Body:
+    found = compression.page(answers, page)
+    if found is None:
+        return compressed(body)
+    body.close()
+    return found
+
+
+def _sent(body: Body, media: MediaType, headers: dict[str, str] | None = None) -> Response:
     """A body as an answer: whole if it is one chunk, else piece by piece as the client takes it.
 
-    The one place that all objects and lists go through; what is compressed, is here. What can't be
-    encoded later on is raised out of the response, so that the server cuts the connection: then no
-    client takes for whole what isn't.
+    What can't be encoded later on is raised out of the response, so that the server cuts the
+    connection: then no client takes for whole what isn't.
     """
     content_type = media.content_type()
+    headers = HEADERS | (headers or {})
     if body.is_whole:
-        return Response(b"".join(body), 200, HEADERS, content_type)
+        return Response(b"".join(body), 200, headers, content_type)
+    # Of known length is what only has to be joined; everything else is work for a thread.
+    is_quick = body.length is not None
 
     async def pieces() -> AsyncIterator[bytes]:
+        chunks = iter(body)
         try:
-            for chunk in body:
+            while (
+                chunk := next(chunks, b"")
+                if is_quick
+                else await asyncio.to_thread(next, chunks, b"")
+            ):
                 yield chunk
                 await asyncio.sleep(0)  # a client that is fast would have the loop to itself
         finally:
             body.close()
 
-    headers = HEADERS if body.length is None else HEADERS | {"Content-Length": str(body.length)}
+    if body.length is not None:
+        headers["Content-Length"] = str(body.length)
     return StreamingResponse(pieces(), 200, headers, content_type)
 
 

@@ -13,10 +13,14 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from random import Random
+from typing import Literal
 
+from btreecache.block import Blocks
 from btreecache.cache import Cache
 from btreecache.codec import Kubernetes
+from btreecache.compaction import Compaction
 from btreecache.element import Element
+from btreecache.encoding.compression import Compression
 from btreecache.errors import NotReady
 from btreecache.features import Features
 from btreecache.fields import custom_fields, fields_of
@@ -32,6 +36,9 @@ from btreecache.window import Bounds
 
 #: How long a request waits for the first list of a cache that it has begun, and how often it looks.
 FIRST_LIST_S, FIRST_LIST_POLL_S = 3.0, 0.01
+
+#: Compressed lists that are kept.
+BLOCKS_BYTES = 64 << 20
 
 #: Followers that are ended at the same time; each takes a tenth of a second to notice.
 CLOSERS = 16
@@ -69,6 +76,8 @@ class ResourceCache:
         *,
         features: Features,
         bounds: Bounds | None,
+        compaction: Compaction | None,
+        blocks: Blocks,
         rng: Random,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -86,13 +95,15 @@ class ResourceCache:
             codec=codec,
             indexes=[_index(field, codec.fields.index(field)) for field in INDEXED.get(name, ())],
         )
-        self.follower = Follower(source, self.cache, rng=rng)
+        self.follower = Follower(source, self.cache, compaction=compaction, rng=rng)
+        self.compression = Compression(blocks)
         self._features = features
         self._now = now
         self.reader = Reader(
             self.cache,
             source,
             follower=self.follower,
+            compaction=compaction,
             features=features,
             codec=codec,
             fields=fields,
@@ -145,6 +156,9 @@ class Caches:
     source      used by every follower, each in its thread, and by reads that caches can't answer
     root        where an API server would keep everything: `/registry`
     at_start    resources to follow from `start` on; `ready` is about these
+    history     "source": what the source has compacted is forgotten too; "window": `bounds` alone
+                say how much is kept
+    blocks_bytes   budget of the compressed lists that are kept, of all caches together
     """
 
     def __init__(
@@ -156,6 +170,8 @@ class Caches:
         at_start: Iterable[Resource] = (),
         features: Features | None = None,
         bounds: Bounds | None = None,
+        history: Literal["source", "window"] = "source",
+        blocks_bytes: int = BLOCKS_BYTES,
         rng: Random | None = None,
     ) -> None:
         self.resources = resources
@@ -163,14 +179,20 @@ class Caches:
         self.features = features or Features()
         self._source = source
         self._bounds = bounds
+        self._blocks = Blocks(blocks_bytes)
         self._at_start = tuple(dict.fromkeys(at_start))
         self._rng = rng or Random(0)
+        self._compaction = (
+            Compaction(source, rng=Random(self._rng.random())) if history == "source" else None
+        )
         self._caches: dict[tuple[str, str], ResourceCache] = {}
         self._lock = threading.Lock()
         self._stopped = False
 
     def start(self) -> None:
-        """Begin the caches that were named."""
+        """Begin the caches that were named, and to hear of compactions."""
+        if self._compaction is not None:
+            self._compaction.start()
         for resource in self._at_start:
             self.of(resource)
 
@@ -184,7 +206,8 @@ class Caches:
             if found is None:
                 found = ResourceCache(
                     resource, self._source, self.root,
-                    features=self.features, bounds=self._bounds, rng=Random(self._rng.random()),
+                    features=self.features, bounds=self._bounds, compaction=self._compaction,
+                    blocks=self._blocks, rng=Random(self._rng.random()),
                 )  # fmt: skip
                 found.follower.start()
                 self._caches[name] = found
@@ -212,6 +235,8 @@ class Caches:
     def close(self) -> None:
         """`stop`, and wait for the followers' threads to end. Idempotent."""
         self.stop()
+        if self._compaction is not None:
+            self._compaction.close()
         if self._caches:
             with ThreadPoolExecutor(CLOSERS) as closers:
                 list(closers.map(lambda one: one.follower.close(), self._caches.values()))

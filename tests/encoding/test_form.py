@@ -135,6 +135,9 @@ def test_envelopes_of_every_size(size: int) -> None:
     other = b"k8s\0" + oracle.CLASSES["Unknown"](raw=raw).SerializeToString()
     assert not envelope.is_plain(other, head)
     assert envelope.entry_of(other, head) == item
+    other = plain[:-4] + b"\x22\0\x1a\0"
+    assert not envelope.is_plain(other, head)
+    assert envelope.entry_of(other, head) == item
     # A length longer than need be, and one that doesn't fit.
     at = len(head) + 1
     for value in (

@@ -205,3 +205,22 @@ def test_chunks(sizes: list[int], typed: bool) -> None:
     got, _ = listed(CARPS, values, PageMeta("9"), typed=typed)
     items = json.loads(got)["items"]
     assert [(int(one["metadata"]["name"]), len(one["x"])) for one in items] == [*enumerate(sizes)]
+
+
+def test_lengths_of_lists_that_were_written_in_another_way() -> None:
+    """Names sorted, in another order, with white space around: several chunks, so the length that
+    is said is the one that was counted ahead."""
+    forms = [
+        b'{"apiVersion":"g.io/v1","kind":"Carp","metadata":{"name":"%d"},"x":"%b"}',
+        b'{"metadata":{"name":"%d"},"kind":"Carp","apiVersion":"g.io/v1","x":"%b"}',
+        b' \n{"kind":"Carp", "apiVersion":"g.io/v1","metadata":{"name":"%d"},"x":"%b"}\r\n\t ',
+    ]
+    values = [forms[i % 3] % (i, b"x" * 20_000) for i in range(30)]
+    for typed in (True, False):
+        # Not decoded: the codec takes white space off the ends.
+        elements = [Element(b"%d" % i, value, 7, 1, 1) for i, value in enumerate(values)]
+        body = json_list(Form(CARPS, "v1", typed, Values()), elements, PageMeta("9"))
+        assert body.length is not None
+        items = json.loads(whole(body))["items"]
+        assert [one["metadata"]["name"] for one in items] == [str(i) for i in range(30)]
+        assert [one.get("kind") for one in items[:3]] == [None if typed else "Carp", "Carp", "Carp"]

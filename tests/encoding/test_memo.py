@@ -56,6 +56,16 @@ def test_as_a_model(operations: list[tuple[str, int, bool, str, int]], budget: i
         assert memo.size_bytes == sum(size(*one) for one in model.values()) <= budget
 
 
+def test_what_was_used_stays() -> None:
+    first, second, third = ELEMENTS[:3]
+    memo = Memo(size(first, b"m") + size(second, b"m") + size(third, b"m") - 1)
+    memo.put("x", first, b"m")
+    memo.put("x", second, b"m")
+    assert memo.get("x", first) == b"m"
+    memo.put("x", third, b"m")
+    assert [memo.get("x", one) for one in (first, second, third)] == [b"m", None, b"m"]
+
+
 def test_values_are_made_once() -> None:
     calls = []
 

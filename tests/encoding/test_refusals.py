@@ -92,6 +92,10 @@ def test_another_version_has_the_same_metadata() -> None:
         answers(MediaType()).page([other], PageMeta("1"))
     body = answers(MediaType(as_="PartialObjectMetadataList")).page([other], PageMeta("1"))
     assert b'"metadata":{"name":"1"' in b"".join(body)
+    for group in (b'"apps/v1"', b'"v1/v1"'):
+        other = bad(good(1).value.replace(b'"v1"', group))
+        with pytest.raises(NotAcceptable, match="another kind"):
+            answers(MediaType(as_="PartialObjectMetadataList")).page([other], PageMeta("1"))
 
 
 @pytest.mark.parametrize("media", FORMS, ids=str)

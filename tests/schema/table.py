@@ -186,8 +186,8 @@ class Table:
             raise ValueError(f"{where}: JSON option {unknown}")
         flags = ("o" if "omitempty" in options else "") + ("z" if "omitzero" in options else "")
         if json == "":
-            if not one.is_embedded:
-                raise ValueError(f"{where}: no JSON name")
+            if not one.is_embedded or one.type.startswith("*"):
+                raise ValueError(f"{where}: no JSON name, and no struct to spread")
             flags += "i"
         name = wire[1] if wire else one.name[0].lower() + one.name[1:]
         return Field(number, self._type(one.type, owner, where), json, flags, name)

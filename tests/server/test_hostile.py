@@ -101,7 +101,7 @@ def test_a_mistake_of_ours_is_500_and_says_nothing_of_it(
     assert answer.status == 500
     assert b"secret" not in answer.body
     assert json.loads(answer.body)["reason"] == "InternalError"
-    monkeypatch.setattr("btreecache.server.encoding.Form.frame", broken)
+    monkeypatch.setattr("btreecache.encoding.answer.Answers.frame", broken)
     answer = door.visit("/api/v1/pods", b"watch=1")
     assert (answer.status, answer.left) == (200, False)
     frame = json.loads(answer.body)
