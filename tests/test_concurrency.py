@@ -440,7 +440,7 @@ def test_followers_come_and_go_while_readers_read() -> None:
             assert source.open_streams == 0
         within("reads", lambda: min(reads) > 0 or crew.stop.is_set())
     assert min(reads) > 0
-    assert cache.stats().replacements == rounds
+    assert cache.stats().replacements == 1, "each goes on where the last one ended"
     assert not cache.feed_faults
     assert {*threading.enumerate()} <= before
 

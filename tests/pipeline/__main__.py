@@ -40,7 +40,8 @@ def main() -> None:
         (measure.wire_to_window, (100_000 // few, 20_000 // few, per, 5)) for per in (1, 50)
     ]
     work.append((measure.from_simulator, (10_000 // few, 20_000 // few)))
-    work.append((measure.kubernetes_to_window, (20_000 // few, 20_000 // few, 5)))
+    for form in ("JSON", "protobuf"):
+        work.append((measure.kubernetes_to_window, (20_000 // few, 20_000 // few, 5, form)))
     etcds = Path(os.environ.get("BTREECACHE_ETCD_DIR") or ROOT / ".cache" / "etcd")
     for binary in sorted(etcds.glob("3.*/etcd")):
         work.append((measure.from_etcd, (binary, 20_000 // few)))

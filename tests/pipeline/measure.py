@@ -13,14 +13,16 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Literal
 
 import grpc
 
 from btreecache.cache import Cache
 from btreecache.codec import Kubernetes
+from btreecache.codec.transcode import json_of
 from btreecache.element import Element
 from btreecache.event import Batch, Event
 from btreecache.follow import Follower
@@ -128,12 +130,16 @@ def wire_to_window(objects: int, events: int, per_response: int, rounds: int) ->
     }
 
 
-def kubernetes_to_window(objects: int, events: int, rounds: int) -> Row:
-    """Batches of JSON pods into a cache with the Kubernetes codec, against its decoding alone."""
+def kubernetes_to_window(
+    objects: int, events: int, rounds: int, form: Literal["JSON", "protobuf"]
+) -> Row:
+    """Batches of pods into a cache with the Kubernetes codec, against its decoding alone."""
     profile = Simulator("kubernetes", seed=0, objects=objects)
     profile.load()
     listed = SimulatedSource(profile.truth).list(b"/registry/pods/")
-    kept = [element for element in listed.elements if element.value.startswith(b"{")]
+    kept = [*listed.elements]
+    if form == "JSON":
+        kept = [replace(element, value=json_of(element.value)) for element in kept]
     codec, revision = Kubernetes(), listed.revision
     cache = Cache(b"/registry/pods/", codec=codec)
     cache.replace(revision, kept)
@@ -144,7 +150,7 @@ def kubernetes_to_window(objects: int, events: int, rounds: int) -> Row:
         for number in range(events):
             old = versions[kept[number * 7919 % len(kept)].key]
             revision += 1
-            value = b"{ " + old.value[1:]  # a new object, of another length, still JSON
+            value = bytes(bytearray(old.value))  # a new object
             new = Element(old.key, value, revision, old.create_revision, old.version + 1)
             versions[old.key] = new
             batches.append(Batch(revision, (Event(old.key, new),)))
@@ -154,7 +160,7 @@ def kubernetes_to_window(objects: int, events: int, rounds: int) -> Row:
     assert not cache.unreadable
     whole, ratio = (median(column) for column in zip(*figures, strict=True))
     return {
-        "row": f"Kubernetes codec, {len(kept):,} pods as JSON: decoded, applied, published",
+        "row": f"Kubernetes codec, {len(kept):,} pods as {form}: decoded, applied, published",
         "us_per_event": whole / events * 1e6,
         "events_per_s": events / whole,
         "times_decode": ratio,

@@ -35,7 +35,8 @@ def test_every_row_comes_out() -> None:
         measure.wire_to_window(200, 100, 1, 1),
         measure.wire_to_window(200, 100, 50, 1),
         measure.from_simulator(200, 100),
-        measure.kubernetes_to_window(200, 100, 1),
+        measure.kubernetes_to_window(200, 100, 1, "JSON"),
+        measure.kubernetes_to_window(200, 100, 1, "protobuf"),
         measure.load_and_update(500, 1_000),
     ]
     for row in rows:
