@@ -13,12 +13,12 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
 import grpc
+import msgspec
 
 from btreecache.cache import Cache
 from btreecache.codec import Kubernetes
@@ -139,7 +139,7 @@ def kubernetes_to_window(
     listed = SimulatedSource(profile.truth).list(b"/registry/pods/")
     kept = [*listed.elements]
     if form == "JSON":
-        kept = [replace(element, value=json_of(element.value)) for element in kept]
+        kept = [msgspec.structs.replace(element, value=json_of(element.value)) for element in kept]
     codec, revision = Kubernetes(), listed.revision
     cache = Cache(b"/registry/pods/", codec=codec)
     cache.replace(revision, kept)
