@@ -260,6 +260,7 @@ class Reads:
         return WatchStream(
             self.cache, start, prefix, exact=exact,
             predicate=None if selection.empty else selection.matches,
+            unreadable=None if selection.empty else selection.matches,
             requirements=selection.requirements if self.use_indexes else (),
             deleted=self.deleted, now=self.now,
         )  # fmt: skip

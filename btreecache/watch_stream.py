@@ -18,7 +18,7 @@ from itertools import chain
 from threading import Event as Signal
 from threading import Lock
 from time import monotonic
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Literal, NamedTuple, Self
 
 import msgspec
 
@@ -106,6 +106,8 @@ class WatchStream:
     prefix                the keys that are watched; with `exact` that key alone
     predicate             of these the elements that it selects, None: all. It must depend on the
                           element only. What it raises ends the stream and goes to the reader
+    unreadable            which elements that the codec can't read may match as well, None: any.
+                          One of these ends the stream, as nobody knows whether it does
     requirements          what the predicate implies, as in Snapshot.select: how initial elements
                           are found
     deleted               `with_revision`, or a DeletedElements that many streams share
@@ -117,8 +119,8 @@ class WatchStream:
     """
 
     __slots__ = (
-        "_ahead", "_bookmark_s", "_burst", "_cache", "_deadline_s", "_deleted", "_ended",
-        "_interval_s", "_now", "_pending", "_predicate", "_start", "_stop_after", "_waiters",
+        "_ahead", "_bookmark_s", "_burst", "_cache", "_deadline_s", "_deleted", "_ended", "_filter",
+        "_interval_s", "_now", "_pending", "_start", "_stop_after", "_waiters",
         "_watcher", "position",
     )  # fmt: skip
 
@@ -130,13 +132,14 @@ class WatchStream:
         *,
         exact: bool = False,
         predicate: Predicate | None = None,
+        unreadable: Predicate | None = None,
         requirements: Sequence[Requirement] = (),
         deleted: Callable[[Element, int], Element] = with_revision,
         now: Callable[[], float] = monotonic,
         bookmark_interval_s: float = BOOKMARK_INTERVAL_S,
     ) -> None:
         self._cache = cache
-        self._predicate = predicate
+        self._filter = _Filter(predicate, unreadable)
         self._deleted = deleted
         self._now = now
         self._deadline_s = math.inf
@@ -172,7 +175,7 @@ class WatchStream:
             # was not yet in the snapshot, comes as a change.
             usable = () if cache.unreadable else requirements
             found = _elements(snapshot, prefix, exact, usable)
-            self._pending = _initial(found, self._predicate, snapshot.revision, start.end_bookmark)
+            self._pending = _initial(found, self._filter, snapshot.revision, start.end_bookmark)
             self._start = snapshot.revision
         else:
             after = start.after if isinstance(start.after, int) else None
@@ -257,7 +260,7 @@ class WatchStream:
         if stop_after is not None and (batch is None or batch.revision > stop_after):
             self._ended = True
         elif batch is not None:
-            changes = _changes(batch, self._predicate, self._deleted)
+            changes = _changes(batch, self._filter, self._deleted)
             self._pending = chain(changes, self._bookmark(now_s)) if due else changes
         else:
             self.position = watcher.position
@@ -419,21 +422,39 @@ def _elements(
     return map(snapshot.tree.__getitem__, keys)
 
 
+class _Filter(NamedTuple):
+    """What a stream selects, and what of the unreadable it can't rule out; None: everything."""
+
+    predicate: Predicate | None
+    unreadable: Predicate | None
+
+    def selects(self, element: Element | None) -> bool:
+        if element is None or element.problem is not None:
+            return False
+        return self.predicate is None or self.predicate(element)
+
+    def fails(self, element: Element | None) -> bool:
+        """Whether nobody can say if it is selected."""
+        if element is None or element.problem is None:
+            return False
+        return self.unreadable is None or self.unreadable(element)
+
+
 def _initial(
-    elements: Iterator[Element], predicate: Predicate | None, revision: int, end_bookmark: bool
+    elements: Iterator[Element], chosen: _Filter, revision: int, end_bookmark: bool
 ) -> Iterator[WatchEvent]:
     """The state as events."""
     for element in elements:
-        if element.problem is not None:
+        if chosen.fails(element):
             yield _unreadable(element, revision)
-        elif predicate is None or predicate(element):
+        elif chosen.selects(element):
             yield WatchEvent("ADDED", revision, element)
     if end_bookmark:
         yield WatchEvent("BOOKMARK", revision, ends_initial_events=True)
 
 
 def _changes(
-    batch: Batch, predicate: Predicate | None, deleted: Callable[[Element, int], Element]
+    batch: Batch, chosen: _Filter, deleted: Callable[[Element, int], Element]
 ) -> Iterator[WatchEvent]:
     """What a filter makes of a batch: who matched before and who does now decide, not the write.
 
@@ -443,12 +464,12 @@ def _changes(
     revision = batch.revision
     for event in batch.events:
         new, old = event.element, event.previous
-        unreadable = old if new is None else new
-        if unreadable is not None and unreadable.problem is not None:
-            yield _unreadable(unreadable, revision)
+        last = old if new is None else new
+        if last is not None and chosen.fails(last):
+            yield _unreadable(last, revision)
             continue
-        was = old is not None and old.problem is None and (predicate is None or predicate(old))
-        if new is not None and (predicate is None or predicate(new)):
+        was = chosen.selects(old)
+        if new is not None and chosen.selects(new):
             yield WatchEvent("MODIFIED" if was else "ADDED", revision, new)
         elif was:
             assert old is not None

@@ -1007,3 +1007,19 @@ class Answering:
 
     def request_progress(self) -> bool | None:
         return self._answers.popleft() if len(self._answers) > 1 else self._answers[0]
+
+
+def test_a_watch_of_one_name_outlives_an_unreadable_neighbour(driver: str) -> None:
+    """kubectl get pod x -w: what the neighbour's key says is enough to leave it out."""
+    world = World(driver)
+    world.pods(11, "a/x", "a/y")
+    world.write(12, a__y=b"{")
+    stream = world.watch(field_selector="metadata.name=x", resource_version="0")
+    assert seen(stream) == ["ADDED a/x@12"]
+    world.write(13, a__y=b"[")
+    world.pods(14, "a/x", app="z")
+    assert seen(stream) == ["MODIFIED a/x@14"]
+    everybody = world.watch(label_selector="app=z", resource_version="12")
+    assert seen(everybody) == ["ERROR SourceError@13"]
+    world.write(15, a__x=b"{")
+    assert seen(stream) == ["ERROR SourceError@15"]

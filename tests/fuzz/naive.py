@@ -98,7 +98,9 @@ def token(text: str) -> tuple[bytes, int] | None:
         members: Any = json.loads(raw.decode(errors="replace"), object_pairs_hook=list)
         said = {name.casefold(): value for name, value in members if value is not None}
         start, revision = said["start"], said["rv"]
+        if type(revision) is not int:
+            return None
         start = re.sub("[\ud800-\udfff]", "\ufffd", start)
-        return start.removeprefix("/").encode(), int(revision)
+        return start.removeprefix("/").encode(), revision
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None

@@ -467,7 +467,7 @@ class ReaderMachine(Machine):
     def watch(self, rng: Random) -> None:
         """Open a watch of any kind through one of the readers."""
         self.rng, index = rng, rng.randrange(len(self.readers))
-        view = View(rng.choice(PREFIXES), False, rng.choice(SELECTORS))
+        view = View(rng.choice(PREFIXES), False, rng.choice(SELECTORS), index != 2)
         if rng.random() < 0.2:
             view.prefix, view.exact = rng.choice(KEYS), True
         options = self.watch_options(rng, view.chosen)

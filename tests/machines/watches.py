@@ -26,7 +26,7 @@ from btreecache.errors import Unsupported
 from btreecache.options import WatchOptions
 from btreecache.watch_stream import BOOKMARK_INTERVAL_S, WatchEvent, WatchStream
 from tests.fakes import Clock
-from tests.machines.pods import Change, Chosen, History, Pod
+from tests.machines.pods import PREFIX, Change, Chosen, History, Pod
 
 
 class Said(NamedTuple):
@@ -40,11 +40,15 @@ class Said(NamedTuple):
 
 @dataclass
 class View:
-    """What a watch looks at: the keys with a prefix or one key, and of these what is chosen."""
+    """What a watch looks at: the keys with a prefix or one key, and of these what is chosen.
+
+    keys_known   the reader knows what keys say about objects
+    """
 
     prefix: bytes
     exact: bool
     chosen: Chosen
+    keys_known: bool
 
     def __str__(self) -> str:
         return f"{self.prefix!r}{' alone' if self.exact else ''} {self.chosen[:2]}"
@@ -55,6 +59,13 @@ class View:
     def matches(self, pod: Pod | None) -> bool:
         return pod is not None and pod.readable and self.chosen.takes(pod)
 
+    def fails(self, key: bytes, pod: Pod) -> bool:
+        """Whether nobody can say if it is chosen: it can't be read, and its key doesn't tell."""
+        if pod.readable:
+            return False
+        parts = key[len(PREFIX) :].decode().split("/")
+        return not self.keys_known or len(parts) != 2 or self.chosen.may_take(*parts)
+
     def of(self, revision: int, changes: tuple[Change, ...]) -> Iterator[Said]:
         """A step through the filter: who matched before and who does now."""
         for key, old, new in changes:
@@ -62,7 +73,7 @@ class View:
                 continue
             left = new or old
             assert left is not None
-            if not left.readable:
+            if self.fails(key, left):
                 yield Said("ERROR", revision, key)
             elif self.matches(new):
                 yield Said("MODIFIED" if self.matches(old) else "ADDED", revision, key, new)
@@ -72,7 +83,7 @@ class View:
     def state(self, history: History, revision: int) -> Iterator[Said]:
         """The state at a revision, in key order."""
         for key, pod in sorted(history.at(revision).items()):
-            if self.holds(key) and not pod.readable:
+            if self.holds(key) and self.fails(key, pod):
                 yield Said("ERROR", revision, key)
             elif self.holds(key) and self.matches(pod):
                 yield Said("ADDED", revision, key, pod)
