@@ -46,7 +46,7 @@ POLL_S = 0.2
 def add_parser(commands: Any) -> None:
     """Declare the three commands and their flags."""
     get = _command(commands, "get", "show one object", run=get_one, writes=0)
-    get.add_argument("key", type=arguments.key_bytes, metavar="KEY")
+    get.add_argument("object_key", type=arguments.key_bytes, metavar="KEY")
     get.add_argument("--revision", type=arguments.positive, help="as it was then (default: now)")
     listing = _command(commands, "list", "show the objects of a prefix", run=list_all, writes=0)
     listing.add_argument(
@@ -128,9 +128,9 @@ def get_one(options: argparse.Namespace) -> int:
     """Show one object; the exit code."""
     with origin.opened(options, writes=0) as source:
         revision = options.revision or source.current_revision()
-        found = source.range_at(revision, options.key, None, 1).elements
-    if not found or found[0].key != options.key:
-        raise NotFound("keys", options.key.decode(errors="surrogateescape"))
+        found = source.range_at(revision, options.object_key, None, 1).elements
+    if not found or found[0].key != options.object_key:
+        raise NotFound("keys", options.object_key.decode(errors="surrogateescape"))
     element = Kubernetes().decode(found[0])
     shown = Shown(element.key, text_of(element))
     _write(printer(options.output, time.time)([shown]))
