@@ -59,6 +59,11 @@ def add_parser(commands: Any) -> None:
         help="source: forget what the source has compacted (default); window: keep 5 minutes",
     )  # fmt: skip
     parser.add_argument(
+        "--serve-as", choices=("json", "protobuf"),
+        help="convert objects to this form as they come in, for clients that ask for nothing else;"
+        " else each is converted when it is first asked for",
+    )  # fmt: skip
+    parser.add_argument(
         "--feature-gates", default="", metavar="GATE=true|false[,..]",
         help="see `btreecache features`",
     )  # fmt: skip
@@ -68,6 +73,7 @@ def add_parser(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Serve as asked until a signal; the exit code."""
     try:
+        from btreecache.codec.serve_as import serve_as
         from btreecache.server import listening
         from btreecache.server.caches import Caches, served
     except ImportError as error:
@@ -82,6 +88,7 @@ def run(options: argparse.Namespace) -> int:
         caches = Caches(
             source, resources, root=options.prefix, at_start=at_start,
             features=features, history=options.history, rng=Random(),
+            transform=serve_as(options.serve_as) if options.serve_as else None,
         )  # fmt: skip
         print(f"try: kubectl --server {url} get pods -A", file=sys.stderr)
         listening.serve(caches, sock, lambda: print(url, flush=True))

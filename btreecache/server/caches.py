@@ -17,7 +17,7 @@ from typing import Literal
 
 from btreecache.block import Blocks
 from btreecache.cache import Cache
-from btreecache.codec import Kubernetes
+from btreecache.codec import Kubernetes, Transform
 from btreecache.compaction import Compaction
 from btreecache.element import Element
 from btreecache.encoding.compression import Compression
@@ -77,6 +77,7 @@ class ResourceCache:
         features: Features,
         bounds: Bounds | None,
         compaction: Compaction | None,
+        transform: Transform | None,
         blocks: Blocks,
         rng: Random,
         now: Callable[[], float] = time.monotonic,
@@ -93,6 +94,7 @@ class ResourceCache:
             resource.prefix(root),
             bounds=bounds,
             codec=codec,
+            transform=transform,
             indexes=[_index(field, codec.fields.index(field)) for field in INDEXED.get(name, ())],
         )
         self.follower = Follower(source, self.cache, compaction=compaction, rng=rng)
@@ -158,6 +160,7 @@ class Caches:
     at_start    resources to follow from `start` on; `ready` is about these
     history     "source": what the source has compacted is forgotten too; "window": `bounds` alone
                 say how much is kept
+    transform   of every cache, as Cache's: `serve_as`, `strip_managed_fields`
     blocks_bytes   budget of the compressed lists that are kept, of all caches together
     """
 
@@ -171,6 +174,7 @@ class Caches:
         features: Features | None = None,
         bounds: Bounds | None = None,
         history: Literal["source", "window"] = "source",
+        transform: Transform | None = None,
         blocks_bytes: int = BLOCKS_BYTES,
         rng: Random | None = None,
     ) -> None:
@@ -179,6 +183,7 @@ class Caches:
         self.features = features or Features()
         self._source = source
         self._bounds = bounds
+        self._transform = transform
         self._blocks = Blocks(blocks_bytes)
         self._at_start = tuple(dict.fromkeys(at_start))
         self._rng = rng or Random(0)
@@ -207,7 +212,7 @@ class Caches:
                 found = ResourceCache(
                     resource, self._source, self.root,
                     features=self.features, bounds=self._bounds, compaction=self._compaction,
-                    blocks=self._blocks, rng=Random(self._rng.random()),
+                    transform=self._transform, blocks=self._blocks, rng=Random(self._rng.random()),
                 )  # fmt: skip
                 found.follower.start()
                 self._caches[name] = found

@@ -203,3 +203,16 @@ def test_every_flag_is_documented(capsys: pytest.CaptureFixture[str]) -> None:
     page = (ROOT / "docs/serve.md").read_text()
     cells = " ".join(re.findall(r"^\| (`--.*?) \|", page, re.M))
     assert set(re.findall(r"`(--[a-z-]+)", cells)) == flags
+
+
+@pytest.mark.parametrize("form", ["json", "protobuf"])
+def test_converted_as_they_come_or_when_asked_for_is_the_same(form: str) -> None:
+    flags = "--objects", "60", "--writes", "0", "--seed", "2", "--history", "window"
+    answers = []
+    for more in ((), ("--serve-as", form)):
+        with served(*flags, *more) as (_, client):
+            answers.append(client.get("/api/v1/pods").content)
+            accept = {"Accept": "application/vnd.kubernetes.protobuf"}
+            answers.append(client.get("/api/v1/pods", headers=accept).content)
+    assert answers[:2] == answers[2:]
+    assert len(json.loads(answers[0])["items"]) > 10
