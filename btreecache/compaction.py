@@ -3,7 +3,7 @@
 API servers agree on it in etcd, in a key of their own outside of all resources (`compact_rev_key`,
 a decimal number): it is watched. And whoever is told by the source that a revision is gone says so
 (`note`). Followers compact their caches there, so that a cache serves no history that its source
-has given up (I8). It is a machine with one step, as a Follower.
+has given up (I8).
 """
 
 from __future__ import annotations
@@ -19,21 +19,19 @@ from btreecache.backoff import Backoff
 from btreecache.errors import BtreecacheError, Compacted
 from btreecache.event import Batch
 from btreecache.source import Source, Stream
+from btreecache.stepper import Stepper
 
 log = logging.getLogger(__name__)
 
 #: Where API servers write down what they have compacted.
 KEY = b"compact_rev_key"
 
-#: Longest time that a stopping thread takes to notice.
-POLL_S = 0.1
-
 _DECIMAL = re.compile(rb"[0-9]{1,19}")
 
 
-class Compaction:
-    """What is known of one source's compaction, for all caches that follow it. Any thread; only one
-    may call `step`, and `start` makes that thread.
+class Compaction(Stepper):
+    """What is known of one source's compaction, for all caches that follow it. Any thread may read
+    and note it.
 
     revision   everything below it is gone; 0: nothing is known. It never falls
     """
@@ -48,14 +46,12 @@ class Compaction:
         now: Callable[[], float] = time.monotonic,
         rng: Random | None = None,
     ) -> None:
+        super().__init__("btreecache-compaction")
         self.revision = 0
         self._source = source
         self._key = key
         self._backoff = Backoff(now, rng or Random(0), backoff_first_s, backoff_ceiling_s)
         self._lock = threading.Lock()
-        self._stream: Stream | None = None
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
 
     def note(self, revision: int) -> None:
         """The source has said that everything below `revision` is gone."""
@@ -104,31 +100,3 @@ class Compaction:
         log.info("source=%s key=%s error=%s", self._source.name, self._key, error)
         self._close_stream()
         self._backoff.fail()
-
-    def _close_stream(self) -> None:
-        stream, self._stream = self._stream, None
-        if stream is not None:
-            stream.close()
-
-    def run(self) -> None:
-        """Follow the key until `close` is called, in the caller's thread."""
-        try:
-            while not self._stopping.is_set():
-                self.step(POLL_S)
-        finally:
-            self._close_stream()
-
-    def start(self) -> Compaction:
-        """Follow the key in a thread of its own until `close`."""
-        assert self._thread is None, "started twice"
-        self._thread = threading.Thread(target=self.run, name="btreecache-compaction", daemon=True)
-        self._thread.start()
-        return self
-
-    def close(self) -> None:
-        """Stop following, and wait for the thread to end. Idempotent."""
-        self._stopping.set()
-        if self._thread is not None:
-            self._thread.join()
-        else:
-            self._close_stream()

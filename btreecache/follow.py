@@ -1,7 +1,6 @@
 """Follower: keeps a cache in step with a source: list, watch, apply, resynchronise, back off.
 
-It is a machine with one step, so the same code runs as a thread (`start`), in the caller's own loop
-(`step`), or on a simulated clock. What it does after each kind of trouble:
+What it does after each kind of trouble:
 
     connection lost        watch again after the last revision applied; nothing is lost
     position compacted     list again: a new window
@@ -12,11 +11,9 @@ It is a machine with one step, so the same code runs as a thread (`start`), in t
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable
 from random import Random
-from types import TracebackType
 from typing import Literal
 
 from btreecache.backoff import Backoff
@@ -25,14 +22,12 @@ from btreecache.compaction import Compaction
 from btreecache.errors import BtreecacheError, Compacted, FeedFault, Unavailable
 from btreecache.event import Batch
 from btreecache.source import Source, Stream
+from btreecache.stepper import Stepper
 
 log = logging.getLogger(__name__)
 
-#: Longest time that a stopping follower takes to notice.
-POLL_S = 0.1
 
-
-class Follower:
+class Follower(Stepper):
     """Feeds one cache from one source. Only one thread may call `step`; `start` makes that thread.
 
     It begins with a list, or where the cache holds a state of this source already, right after it.
@@ -56,18 +51,16 @@ class Follower:
         now: Callable[[], float] = time.monotonic,
         rng: Random | None = None,
     ) -> None:
+        super().__init__("btreecache-follower")
         self._source = source
         self._cache = cache
         self._on_gap = on_gap
         self._compaction = compaction
         # Reproducible unless the caller brings entropy: jitter is no secret.
         self._backoff = Backoff(now, rng or Random(0), backoff_first_s, backoff_ceiling_s)
-        self._stream: Stream | None = None
         self._watched_after = 0  # where the stream began
         self._must_list = not cache.ready
         self._trouble: BtreecacheError | None = None
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
 
     @property
     def trouble(self) -> BtreecacheError | None:
@@ -134,11 +127,6 @@ class Follower:
         self._close_stream()
         self._backoff.fail(afresh=brought_on and not self._must_list)
 
-    def _close_stream(self) -> None:
-        stream, self._stream = self._stream, None
-        if stream is not None:
-            stream.close()
-
     def request_progress(self) -> bool | None:
         """Ask the source how far the cache may consider itself complete. Any thread.
 
@@ -147,37 +135,3 @@ class Follower:
         """
         stream = self._stream
         return None if stream is None else stream.request_progress()
-
-    def run(self) -> None:
-        """Follow until `close` is called, in the caller's thread."""
-        try:
-            while not self._stopping.is_set():
-                self.step(POLL_S)
-        finally:
-            self._close_stream()
-
-    def start(self) -> Follower:
-        """Follow in a thread of its own until `close`."""
-        assert self._thread is None, "started twice"
-        self._thread = threading.Thread(target=self.run, name="btreecache-follower", daemon=True)
-        self._thread.start()
-        return self
-
-    def close(self) -> None:
-        """Stop following and wait for the thread to end. The cache stays readable. Idempotent."""
-        self._stopping.set()
-        if self._thread is not None:
-            self._thread.join()
-        else:
-            self._close_stream()
-
-    def __enter__(self) -> Follower:
-        return self.start()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from btreecache import Cache, Element, SourceError
+from btreecache import Cache, Element
 from btreecache.codec import Kubernetes
 from btreecache.codec.kubernetes_protobuf import MAGIC
 from btreecache.codec.revision import with_revision
@@ -32,7 +32,7 @@ def test_protobuf_is_served_as_json_with_its_revision() -> None:
     assert served["spec"] == json.loads(POD.json)["spec"]
     assert element.fields == ("bare", "shop")
     assert element.digest() == Element(POD.key, POD.stored, 7, 3, 1).digest(), "checks still hold"
-    with pytest.raises(SourceError):
+    with pytest.raises(LookupError):
         element.source_value()
 
 
