@@ -363,9 +363,11 @@ class Http:
         self, source: Source, root: bytes, resource: Resource, features: Features, bounds: Bounds
     ) -> None:
         self._resource = resource
+        # history="window": whoever follows the source's compactions asks it, and calls are counted.
         self.caches = Caches(
-            source, served(), root=root, at_start=[resource], features=features, bounds=bounds
-        )
+            source, served(), root=root, at_start=[resource], features=features, bounds=bounds,
+            history="window",
+        )  # fmt: skip
         self._sock = listening.bind("127.0.0.1", 0)
         config = uvicorn.Config(
             application(self.caches), http="h11", ws="none", lifespan="on", log_config=None

@@ -148,7 +148,7 @@ def test_watch_cache_snapshot_concurrency(pods: Target, version: str) -> None:
             if revision <= page.revision:
                 state |= dict.fromkeys([f"ns/{number % 7}", f"other/{number % 7}"], revision)
         assert shown(page) == [f"{path}@{revision}" for path, revision in sorted(state.items())]
-    assert len({page.revision for _, page in pages}) > 5
+    assert len({page.revision for _, page in pages}) > 1, "and not all of one"
 
 
 def test_mark_consistent(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
