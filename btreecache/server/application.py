@@ -2,7 +2,7 @@
 
 Objects are answered in the form that the client takes (encoding/), errors are Status objects in
 JSON. Reads and watches run on the event loop; what has to wait, waits without a thread of its own,
-and ends when the client goes. An answer that can't be completed is cut off, never ended.
+and ends when the client goes.
 Only names of this machine are answered to: else any page in a browser on it could have its own name
 point here and read everything (DNS rebinding).
 """
@@ -14,19 +14,18 @@ import ipaddress
 import logging
 import platform
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from importlib.metadata import version as version_of
-from typing import Any, TypeVar
 
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from btreecache.encoding.answer import Answers, form_of, is_streamed
-from btreecache.encoding.body import CHUNK_BYTES, Body
+from btreecache.encoding.body import Body
 from btreecache.encoding.compression import HEADERS as COMPRESSED
 from btreecache.encoding.compression import LEAST_BYTES, Compression, compressed
 from btreecache.encoding.deflate import should_compress
@@ -49,14 +48,9 @@ from btreecache.server import discovery
 from btreecache.server.caches import Caches, ResourceCache, is_typed
 from btreecache.server.refusals import Forbidden, status_of
 from btreecache.server.routing import HEALTH, Group, GroupVersion, Objects, Page, Target, route
-from btreecache.watch_stream import WatchEvent, WatchStream
+from btreecache.server.sending import HEADERS, Gone, WatchResponse, sent, unless_gone
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
-
-#: Of every answer, as API servers say it.
-HEADERS = {"Cache-Control": "no-cache, private"}
 
 #: Objects of a list above which it is begun in a thread: all may have to be looked at or converted
 #: for that, and the loop has others to serve.
@@ -108,7 +102,7 @@ class Application:
             response = await self._answer(request)
         except BtreecacheError as error:
             response = _failure(error, request)
-        except _Gone:
+        except Gone:
             return
         except Exception as error:
             log.exception("path=%s", quoted(scope["path"]))
@@ -177,22 +171,22 @@ class Application:
             get_options = GetOptions.from_query(query)
             cache = await self._cache(request, target)
             key = target.key(root)
-            answer = await _unless_gone(request, cache.get(key, get_options))
+            answer = await unless_gone(request, cache.get(key, get_options))
             body = answers.object(answer.element)
             if _compresses(request, body):
                 body = await asyncio.to_thread(lambda: compressed(body).collected())
-                return _sent(body, media, COMPRESSED)
-            return _sent(body, media)
+                return sent(body, media, COMPRESSED)
+            return sent(body, media)
         prefix = target.prefix(root)
         if watches:
             watch_options = WatchOptions.from_query(query)
             cache = await self._cache(request, target)
-            stream = await _unless_gone(request, cache.watch(watch_options, prefix))
+            stream = await unless_gone(request, cache.watch(watch_options, prefix))
             return WatchResponse(stream, answers)
         list_options = ListOptions.from_query(query)
         cache = await self._cache(request, target)
-        page = await _unless_gone(request, cache.list(list_options, prefix))
-        return await _unless_gone(request, self._listed(request, answers, cache, page))
+        page = await unless_gone(request, cache.list(list_options, prefix))
+        return await unless_gone(request, self._listed(request, answers, cache, page))
 
     async def _listed(
         self, request: Request, answers: Answers, cache: ResourceCache, page: ListPage
@@ -209,13 +203,13 @@ class Application:
             body = await asyncio.to_thread(_compressed_list, cache.compression, answers, page, body)
         if not is_streamed(answers.media, self._caches.features):
             body = await asyncio.to_thread(body.collected)
-        return _sent(body, answers.media, headers)
+        return sent(body, answers.media, headers)
 
     async def _cache(self, request: Request, target: Objects) -> ResourceCache:
         """The resource's cache; one that has just begun may take a moment."""
         cache = self._caches.of(target.resource)
         if not cache.filled:
-            await _unless_gone(request, cache.first_list())
+            await unless_gone(request, cache.first_list())
         return cache
 
 
@@ -275,37 +269,6 @@ def _compressed_list(
     return found
 
 
-def _sent(body: Body, media: MediaType, headers: dict[str, str] | None = None) -> Response:
-    """A body as an answer: whole if it is one chunk, else piece by piece as the client takes it.
-
-    What can't be encoded later on is raised out of the response, so that the server cuts the
-    connection: then no client takes for whole what isn't.
-    """
-    content_type = media.content_type()
-    headers = HEADERS | (headers or {})
-    if body.is_whole:
-        return Response(b"".join(body), 200, headers, content_type)
-    # Of known length is what only has to be joined; everything else is work for a thread.
-    is_quick = body.length is not None
-
-    async def pieces() -> AsyncIterator[bytes]:
-        chunks = iter(body)
-        try:
-            while (
-                chunk := next(chunks, b"")
-                if is_quick
-                else await asyncio.to_thread(next, chunks, b"")
-            ):
-                yield chunk
-                await asyncio.sleep(0)  # a client that is fast would have the loop to itself
-        finally:
-            body.close()
-
-    if body.length is not None:
-        headers["Content-Length"] = str(body.length)
-    return StreamingResponse(pieces(), 200, headers, content_type)
-
-
 def _check_host(host: str | None) -> None:
     """Raises Forbidden unless the Host header names this machine. There is none in HTTP/1.0."""
     if host is None:
@@ -329,99 +292,3 @@ def _address(scope: Scope) -> str:
     host, port = scope.get("server") or ("127.0.0.1", None)
     shown = f"[{host}]" if ":" in host else host
     return f"{shown}:{port}" if port else shown
-
-
-class _Gone(Exception):
-    """The client has closed its connection: nobody waits for the answer."""
-
-
-async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """What the work comes to. It is cancelled, and _Gone raised, when the client goes meanwhile."""
-    task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_disconnected(request.receive))
-    try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            return task.result()
-        raise _Gone
-    finally:
-        await _cancel(task, gone)
-
-
-async def _disconnected(receive: Callable[[], Awaitable[Any]]) -> None:
-    """Returns when the client has gone. A body, which no request here has, is thrown away."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
-async def _cancel(*tasks: asyncio.Future[Any]) -> None:
-    """Cancel tasks and let them end. What they end with is nobody's any more."""
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-
-
-class WatchResponse(Response):
-    """A watch, frame by frame, until its stream ends or the client goes.
-
-    A slow client holds its place in the window and one chunk, not a queue.
-    """
-
-    def __init__(self, stream: WatchStream, answers: Answers) -> None:
-        super().__init__(None, 200, HEADERS, answers.media.content_type(watch=True))
-        del self.headers["content-length"]
-        self._stream = stream
-        self._answers = answers
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
-        tasks: list[asyncio.Future[Any]] = []
-        try:
-            await send(start)
-            tasks = [
-                asyncio.ensure_future(self._pump(send)),
-                asyncio.ensure_future(_disconnected(receive)),
-            ]
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            self._stream.close()
-            await _cancel(*tasks)
-
-    async def _pump(self, send: Send) -> None:
-        """Send everything that the watch has to say, and the end."""
-        try:
-            await self._frames(send)
-        except OSError:
-            return  # the client has gone
-        except Exception as unexpected:
-            log.exception("a watch failed")
-            await send(_body(self._answers.error_frame(unexpected)))
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-    async def _frames(self, send: Send) -> None:
-        stream, is_first = self._stream, True
-        while (event := await stream.receive_async()) is not None:
-            chunk, failed = bytearray(), False
-            while event is not None:
-                frame, failed = self._frame(event, is_first)
-                chunk += frame
-                is_first = False
-                if failed:
-                    break
-                event = stream.poll() if len(chunk) < CHUNK_BYTES else None
-            await send(_body(bytes(chunk)))
-            if failed:
-                return
-            await asyncio.sleep(0)
-
-    def _frame(self, event: WatchEvent, is_first: bool) -> tuple[bytes, bool]:
-        """An event as it goes out, and whether it is the last because it couldn't be encoded."""
-        try:
-            return self._answers.frame(event, is_first=is_first), False
-        except BtreecacheError as refused:
-            # What can't be served can't be left out either: the client would miss it.
-            return self._answers.error_frame(refused), True
-
-
-def _body(chunk: bytes) -> dict[str, Any]:
-    return {"type": "http.response.body", "body": chunk, "more_body": True}

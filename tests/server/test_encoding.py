@@ -26,7 +26,7 @@ from btreecache.encoding.values import Values
 from btreecache.features import Features
 from btreecache.plan import PageMeta
 from btreecache.resources import BUILT_IN, parse_resource
-from btreecache.server import application
+from btreecache.server import application, sending
 from btreecache.server.refusals import UnknownPath, status_of
 from tests.encoding import oracle
 from tests.server.world import World, pod, pod_key
@@ -289,7 +289,7 @@ def test_who_leaves_in_the_middle_leaves_nothing_behind(leaves: str) -> None:
     resource = BUILT_IN.get("", "v1", "pods")
     assert resource is not None
     form = Form(resource, "v1", True, Values())
-    response = application._sent(json_list.json_list(form, elements, PageMeta("1")), MediaType())
+    response = sending.sent(json_list.json_list(form, elements, PageMeta("1")), MediaType())
     sent: list[Message] = []
 
     async def run(response: Response) -> None:
