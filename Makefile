@@ -19,7 +19,7 @@ export BTREECACHE_KUBECTL_DIR ?= $(KUBECTL_DIR)
 SIZES ?= 10000 100000 1000000
 REF ?= main
 
-.PHONY: check test lint type fmt interop sim machines bench bench-compare bench-plots bench-reads bench-transcode fuzz constraints \
+.PHONY: check test lint type fmt interop sim machines bench bench-compare bench-plots bench-reads bench-lists bench-transcode fuzz constraints \
 	clean help
 
 help: ## this list
@@ -73,6 +73,11 @@ bench-plots: $(READY) ## cost of an update up to 4M keys, memory of a window: SV
 bench-reads: $(READY) ## a walk in pages beside one whole list, and what 10,000 idle watchers cost
 	@BTREECACHE_VERIFY=0 $(BIN)/python -m tests.bench.reads
 	@BTREECACHE_VERIFY=0 $(BIN)/python -m tests.test_watchers_many
+
+bench-lists: $(READY) ## lists and watch frames beside their rivals; ten lists of 1 GB in constant memory
+	$(PIP) install --quiet --quiet --editable '.[bench]' --constraint .ci/constraints.txt
+	@BTREECACHE_VERIFY=0 $(BIN)/python -m tests.bench.lists
+	@BTREECACHE_VERIFY=0 $(BIN)/python -m tests.bench.memory --plot docs/img/list-memory.svg
 
 bench-transcode: $(READY) ## protobuf <-> JSON beside other parsers
 	@$(BIN)/python -m tests.schema measure

@@ -6,7 +6,7 @@ a command) needs nothing else of this room.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from btreecache.codec.base import Unreadable
@@ -47,13 +47,13 @@ def is_streamed(media: MediaType, features: Features) -> bool:
 class Answers:
     """The answers to one request. Immutable.
 
-    now_s    what ages are counted to, in seconds since 1970
+    clock    seconds since 1970: what ages in tables are counted to
     include  what a row of a Table holds of its object
     """
 
     form: Form
     media: MediaType
-    now_s: float
+    clock: Callable[[], float]
     include: IncludeObject = "Metadata"
 
     def object(self, element: Element) -> Body:
@@ -70,8 +70,11 @@ class Answers:
             return _whole(_converted(element, text))
         return _whole(pretty(text) if media.pretty else text + b"\n")
 
-    def page(self, elements: Sequence[Element], meta: PageMeta) -> Body:
-        """The answer to a LIST, streamed in constant memory. Raises NotAcceptable."""
+    def page(
+        self, elements: Sequence[Element], meta: PageMeta, items_bytes: int | None = None
+    ) -> Body:
+        """The answer to a LIST, streamed in constant memory. `items_bytes`: as json_list. Raises
+        NotAcceptable."""
         form, media = self.form, self.media
         if media.as_ == "PartialObjectMetadata":
             raise _not_this("PartialObjectMetadata", "the requested object is a list")
@@ -81,7 +84,7 @@ class Answers:
             return yaml_list(form, elements, meta)
         body = self._table(elements, meta) if media.as_ == "Table" else None
         if body is None:
-            body = json_list(form, elements, meta)
+            body = json_list(form, elements, meta, items_bytes)
         return Body(pretty_chunks(body)) if media.pretty else body
 
     def _table(self, elements: Sequence[Element], meta: PageMeta) -> Body:
@@ -89,15 +92,15 @@ class Answers:
         rows = ((element, form.text(element)) for element in elements)
         return Body(
             table_chunks(
-                form.resource, rows, meta.members(), now_s=self.now_s, include_object=self.include,
-                version=self.media.version,
+                form.resource, rows, meta.members(), now_s=self.clock(),
+                include_object=self.include, version=self.media.version,
             )
         )  # fmt: skip
 
     def _table_of(self, text: bytes, *, is_first: bool) -> bytes:
         try:
             return table_frame_object(
-                self.form.resource, text, now_s=self.now_s, include_object=self.include,
+                self.form.resource, text, now_s=self.clock(), include_object=self.include,
                 version=self.media.version, is_first=is_first,
             )  # fmt: skip
         except Unreadable as error:
@@ -111,10 +114,20 @@ class Answers:
         if media.as_ != "Table" or event.error is not None:
             return frames.frame(form, event, media.format)
         if event.element is None:
-            text = frames.bookmark_text(form, event)
+            text = self._table_of(frames.bookmark_text(form, event), is_first=is_first)
         else:
-            text = form.text(event.element)
-        return frames.json_frame(event.type, self._table_of(text, is_first=is_first))
+            text = self._table_of_one(event.element, is_first=is_first)
+        return frames.json_frame(event.type, text)
+
+    def _table_of_one(self, element: Element, *, is_first: bool) -> bytes:
+        """Remembered for those who watch the same: ages are shown in whole seconds."""
+        form, now_s = self.form, int(self.clock())
+        what = f"{form.api_version} {self.media.version} {self.include} {is_first} {now_s}"
+        found = form.values.frames.get(what, element)
+        if found is None:
+            found = self._table_of(form.text(element), is_first=is_first)
+            form.values.frames.put(what, element, found)
+        return found
 
     def error_frame(self, error: BaseException) -> bytes:
         """The last frame of a watch that failed."""

@@ -13,6 +13,7 @@ sorted and their items whole.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import repeat
 from typing import Final
 
 import msgspec
@@ -85,13 +86,14 @@ class Form:
         value = element.value
         if value.startswith(self.begins):
             return value
-        self.check([element])
-        if value.startswith(MAGIC):
-            try:
-                return self.values.json(element)
-            except Unreadable as error:
-                raise self.refusal([(element.key, f"stored as protobuf: {error}")]) from error
-        return value
+        if not value.startswith(self.protobuf_head):
+            self.check([element])
+            if not value.startswith(MAGIC):
+                return value
+        try:
+            return self.values.json(element)
+        except Unreadable as error:
+            raise self.refusal([(element.key, f"stored as protobuf: {error}")]) from error
 
     def protobuf(self, element: Element) -> bytes:
         """The object as protobuf, in its envelope. Raises NotAcceptable."""
@@ -133,6 +135,15 @@ class Form:
         NotAcceptable."""
         return envelope.entry_length(element.value, self.protobuf_head) or len(self.entry(element))
 
+    def entries_length(self, elements: Sequence[Element]) -> tuple[bool, int]:
+        """Whether all can be cut out of what is stored, and the bytes of their entries. Raises
+        NotAcceptable."""
+        head = self.protobuf_head
+        if all(envelope.is_plain(one.value, head) for one in elements):
+            around = len(head) + len(envelope.TAIL)
+            return True, sum([len(one.value) for one in elements]) - around * len(elements)
+        return False, sum(map(self.entry_length, elements))
+
     # What is around the items of a list.
 
     def around(self, meta: PageMeta) -> tuple[bytes, bytes]:
@@ -168,11 +179,12 @@ class Form:
         begins = self.begins
         values = [one.value for one in elements]
         total = sum(map(len, values)) + max(0, len(values) - 1)
-        whole = [one for one in elements if not one.value.startswith(begins)]
+        plain = sum(map(bytes.startswith, values, repeat(begins)))
         if self.typed:
-            total -= (len(values) - len(whole)) * (self.cut - 1)
-        if not whole:
+            total -= plain * (self.cut - 1)
+        if plain == len(values):
             return total, total // len(values) + 1 if values else 0
+        whole = [one for one in elements if not one.value.startswith(begins)]
         self.check(whole)
         for one in whole:
             if one.value.startswith(MAGIC):

@@ -14,8 +14,9 @@ from btreecache.codec.transcode import json_of, protobuf_of
 from btreecache.element import Element
 from btreecache.encoding.memo import Memo
 
-#: Budget of what is kept, by default.
+#: Budget of what is kept, by default; and of rows of tables, which are out of date in a second.
 BUDGET_BYTES: Final = 64 << 20
+FRAMES_BYTES: Final = 4 << 20
 
 Convert = Callable[[bytes], bytes]
 
@@ -33,15 +34,23 @@ BUILT_IN: Final = Codec(json_of, protobuf_of)
 
 
 class Values:
-    """Converts with a codec and keeps what was made. Any thread."""
+    """Converts with a codec and keeps what was made. Any thread.
+
+    frames   rows of tables, for all who watch the same object
+    """
 
     def __init__(self, budget_bytes: int = BUDGET_BYTES, codec: Codec = BUILT_IN) -> None:
         self.codec = codec
         self.memo = Memo(budget_bytes)
+        self.frames = Memo(FRAMES_BYTES)
 
     def json(self, element: Element) -> bytes:
         """The JSON text of an element stored as protobuf. Raises Unreadable."""
-        return self.made("json", element, lambda: self.codec.json_of(element.value))
+        found = self.memo.get("json", element)
+        if found is None:
+            found = self.codec.json_of(element.value)
+            self.memo.put("json", element, found)
+        return found
 
     def protobuf(self, element: Element) -> bytes:
         """The protobuf of an element stored as JSON, in its envelope. Raises Unreadable."""

@@ -26,10 +26,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from btreecache.encoding.answer import Answers, form_of, is_streamed
 from btreecache.encoding.body import Body
-from btreecache.encoding.compression import HEADERS as COMPRESSED
-from btreecache.encoding.compression import LEAST_BYTES, Compression, compressed
 from btreecache.encoding.deflate import should_compress
 from btreecache.encoding.go_json import json_bytes
+from btreecache.encoding.kept import COMPRESSED, LEAST_BYTES, KeptLists, compressed
 from btreecache.encoding.media import (
     DOCUMENTS,
     MediaType,
@@ -164,7 +163,7 @@ class Application:
         answers = Answers(
             form_of(target.resource, target.version, media, self._values, typed=typed),
             media,
-            self._wall_s(),
+            self._wall_s,
             parse_include_object(request.query_params.get("includeObject", "")),
         )
         if target.name:
@@ -192,15 +191,15 @@ class Application:
         self, request: Request, answers: Answers, cache: ResourceCache, page: ListPage
     ) -> Response:
         """A list as it goes out. What takes more than a moment is made in a thread."""
-        elements, meta = page.elements, page.meta
-        if len(elements) > MADE_ON_LOOP_MAX:
-            body = await asyncio.to_thread(answers.page, elements, meta)
+        kept = cache.kept
+        if len(page.elements) > MADE_ON_LOOP_MAX:
+            body = await asyncio.to_thread(_list, kept, answers, page)
         else:
-            body = answers.page(elements, meta)
+            body = _list(kept, answers, page)
         headers: dict[str, str] = {}
         if _compresses(request, body):
             headers = COMPRESSED
-            body = await asyncio.to_thread(_compressed_list, cache.compression, answers, page, body)
+            body = await asyncio.to_thread(_compressed_list, kept, answers, page, body)
         if not is_streamed(answers.media, self._caches.features):
             body = await asyncio.to_thread(body.collected)
         return sent(body, answers.media, headers)
@@ -259,10 +258,12 @@ def _compresses(request: Request, body: Body) -> bool:
     return should_compress(accepted) and body.exceeds(LEAST_BYTES)
 
 
-def _compressed_list(
-    compression: Compression, answers: Answers, page: ListPage, body: Body
-) -> Body:
-    found = compression.page(answers, page)
+def _list(kept: KeptLists, answers: Answers, page: ListPage) -> Body:
+    return answers.page(page.elements, page.meta, kept.items_bytes(answers, page))
+
+
+def _compressed_list(kept: KeptLists, answers: Answers, page: ListPage, body: Body) -> Body:
+    found = kept.compressed(answers, page)
     if found is None:
         return compressed(body)
     body.close()

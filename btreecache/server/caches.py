@@ -20,7 +20,7 @@ from btreecache.cache import Cache
 from btreecache.codec import Kubernetes, Transform
 from btreecache.compaction import Compaction
 from btreecache.element import Element
-from btreecache.encoding.compression import Compression
+from btreecache.encoding.kept import KeptLists
 from btreecache.errors import NotReady
 from btreecache.features import Features
 from btreecache.fields import custom_fields, fields_of
@@ -98,7 +98,7 @@ class ResourceCache:
             indexes=[_index(field, codec.fields.index(field)) for field in INDEXED.get(name, ())],
         )
         self.follower = Follower(source, self.cache, compaction=compaction, rng=rng)
-        self.compression = Compression(blocks)
+        self.kept = KeptLists(blocks)
         self._features = features
         self._now = now
         self.reader = Reader(

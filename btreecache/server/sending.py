@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from itertools import islice
 from typing import Any, TypeVar
 
 from starlette.requests import Request
@@ -17,6 +18,7 @@ from starlette.types import Receive, Scope, Send
 from btreecache.encoding.answer import Answers
 from btreecache.encoding.body import CHUNK_BYTES, Body
 from btreecache.encoding.media import MediaType
+from btreecache.encoding.refusals import EncodingAborted
 from btreecache.errors import BtreecacheError
 from btreecache.watch_stream import WatchEvent, WatchStream
 
@@ -26,6 +28,9 @@ T = TypeVar("T")
 
 #: Of every answer, as API servers say it.
 HEADERS = {"Cache-Control": "no-cache, private"}
+
+#: Chunks that a thread makes in one go, about half a megabyte.
+CHUNKS_A_TRIP = 8
 
 
 def sent(body: Body, media: MediaType, headers: dict[str, str] | None = None) -> Response:
@@ -44,19 +49,36 @@ def sent(body: Body, media: MediaType, headers: dict[str, str] | None = None) ->
     async def pieces() -> AsyncIterator[bytes]:
         chunks = iter(body)
         try:
-            while (
-                chunk := next(chunks, b"")
-                if is_quick
-                else await asyncio.to_thread(next, chunks, b"")
-            ):
-                yield chunk
-                await asyncio.sleep(0)  # a client that is fast would have the loop to itself
+            failed: EncodingAborted | None = None
+            while failed is None:
+                if is_quick:
+                    some = [*islice(chunks, 1)]
+                else:
+                    some, failed = await asyncio.to_thread(_several, chunks)
+                for chunk in some:
+                    yield chunk
+                    await asyncio.sleep(0)  # a client that is fast would have the loop to itself
+                if not some:
+                    break
+            if failed is not None:
+                raise failed
         finally:
             body.close()
 
     if body.length is not None:
         headers["Content-Length"] = str(body.length)
     return StreamingResponse(pieces(), 200, headers, content_type)
+
+
+def _several(chunks: Iterator[bytes]) -> tuple[list[bytes], EncodingAborted | None]:
+    """Some chunks, and what came in place of the next. Going to a thread for each of them would
+    cost more than making those of what is kept."""
+    found: list[bytes] = []
+    try:
+        found.extend(islice(chunks, CHUNKS_A_TRIP))
+    except EncodingAborted as error:
+        return found, error
+    return found, None
 
 
 class Gone(Exception):

@@ -16,7 +16,7 @@ from tests.encoding.lists import Drawn, draw
 
 def answers(drawn: Drawn, media: MediaType, values: Values) -> Answers:
     form = form_of(drawn.resource, "v1", media, values, typed=drawn.typed)
-    return Answers(form, media, 0.0)
+    return Answers(form, media, lambda: 0.0)
 
 
 def whole(body: Body) -> bytes:

@@ -105,7 +105,7 @@ def test_lists_parse_to_what_was_stored(drawn: list[Any], typed: bool, chunk_byt
 @given(STORED, st.sampled_from(["ADDED", "MODIFIED", "DELETED"]))
 def test_a_frame_is_one_line(drawn: Any, kind: Any) -> None:
     document, value = stored(drawn, "Pod", "v1", 0)
-    answers = Answers(Form(PODS, "v1", True, Values()), MediaType(), 0.0)
+    answers = Answers(Form(PODS, "v1", True, Values()), MediaType(), lambda: 0.0)
     frame = answers.frame(WatchEvent(kind, 7, element(value)), is_first=True)
     assert frame.count(b"\n") == 1
     assert frame.endswith(b"\n")

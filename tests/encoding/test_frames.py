@@ -12,6 +12,7 @@ import pytest
 from btreecache.codec import Kubernetes
 from btreecache.codec.transcode import json_of
 from btreecache.element import Element
+from btreecache.encoding import answer
 from btreecache.encoding.answer import Answers, form_of
 from btreecache.encoding.media import As, Format, MediaType
 from btreecache.encoding.values import Values
@@ -30,7 +31,7 @@ PODS = _PODS
 
 def pods(form: Format = "json", as_: As = "") -> Answers:
     media = MediaType(form, as_)
-    return Answers(form_of(PODS, "v1", media, Values(), typed=True), media, 0.0)
+    return Answers(form_of(PODS, "v1", media, Values(), typed=True), media, lambda: 0.0)
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -126,3 +127,34 @@ def test_a_table_says_its_columns_once() -> None:
     assert first["rows"][0]["cells"][0] == "a"
     bookmark = pods(as_="Table").frame(WatchEvent("BOOKMARK", 9), is_first=False)
     assert json.loads(bookmark)["object"]["metadata"] == {"resourceVersion": "9"}
+
+
+def test_a_table_frame_is_made_once_for_all_who_watch_and_ages_go_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Ages were once counted to when the watch began."""
+    made = []
+    original = answer.table_frame_object
+    monkeypatch.setattr(
+        answer, "table_frame_object", lambda *a, **k: made.append(1) or original(*a, **k)
+    )
+    pod = {"kind": "Pod", "apiVersion": "v1",
+           "metadata": {"name": "x", "creationTimestamp": "1970-01-01T00:00:00Z"}}  # fmt: skip
+    element = Element(b"/x", json.dumps(pod, separators=(",", ":")).encode(), 7, 7, 1)
+    event, now, values = WatchEvent("ADDED", 7, element), [60.2], Values()
+    media = MediaType("json", "Table")
+    watchers = [
+        Answers(form_of(PODS, "v1", media, values, typed=True), media, lambda: now[0])
+        for _ in range(5)
+    ]
+    frames = {one.frame(event, is_first=False) for one in watchers}
+    now[0] = 60.9
+    frames |= {one.frame(event, is_first=False) for one in watchers}
+    assert (len(frames), len(made)) == (1, 1)
+    now[0] = 240.0
+    later = {one.frame(event, is_first=False) for one in watchers}
+    assert (len(later), len(made)) == (1, 2)
+    assert b'"60s"' in frames.pop()
+    assert b'"4m"' in later.pop()
+    first = watchers[0].frame(event, is_first=True)
+    assert b'"columnDefinitions":[' in first

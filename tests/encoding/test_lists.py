@@ -161,7 +161,7 @@ def test_what_a_real_server_answered() -> None:
         expected = body.encode() if body else base64.b64decode(one["body_base64"])
         media = negotiate(one["accept"], offer(typed=True, watch=False))
         form = form_of(PODS, "v1", media, Values(), typed=True)
-        assert whole(Answers(form, media, 0.0).page(pods, PageMeta("257"))) == expected
+        assert whole(Answers(form, media, lambda: 0.0).page(pods, PageMeta("257"))) == expected
         seen.append((media.format, media.as_))
     assert seen == [("json", ""), ("protobuf", ""), ("json", "PartialObjectMetadataList")]
 

@@ -45,7 +45,7 @@ def test_memory(media: MediaType, as_protobuf: bool, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(json_list, "LOOKED_OVER_MAX", 10)
     values = Values(0)
     form = form_of(resource, "v1", media, values, typed=True)
-    answers = Answers(form, media, 0.0)
+    answers = Answers(form, media, lambda: 0.0)
     for _ in answers.page(elements[:1], PageMeta("1")):
         pass  # what is compiled once
     tracemalloc.start()

@@ -36,7 +36,7 @@ FORMS = [
 
 
 def answers(media: MediaType, values: Values | None = None) -> Answers:
-    return Answers(form_of(PODS, "v1", media, values or Values(), typed=True), media, 0.0)
+    return Answers(form_of(PODS, "v1", media, values or Values(), typed=True), media, lambda: 0.0)
 
 
 def good(number: int, size: int = 0) -> Element:

@@ -1,25 +1,35 @@
-"""Compression: answers as gzip, by the rules of an API server, lists from runs that are kept.
+"""What is kept of a cache's lists: how long they are, and what they are compressed to.
 
-One Compression for each cache: it knows in which forms the runs of the cache's trees are kept.
+The one idea at work: both hang on the nodes of the tree, so that a list costs what has changed
+since the last one. One KeptLists for each cache; it knows in which forms lists were asked for.
 """
 
 from __future__ import annotations
 
+from operator import add
 from typing import Final
 
 from btreecache.block import Blocks
+from btreecache.element import Element
 from btreecache.encoding import protobuf_list
 from btreecache.encoding.answer import Answers
 from btreecache.encoding.body import Body
 from btreecache.encoding.deflate import RunKind, gzip_chunks, gzip_list
+from btreecache.encoding.form import Form
 from btreecache.encoding.parts import Parts
 from btreecache.reads import ListPage
+from btreecache.tree import Aggregate
 
 #: Answers of more bytes are compressed (upstream: 128 KiB).
 LEAST_BYTES: Final = 128 << 10
 
 #: What an answer says that is compressed.
-HEADERS: Final = {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
+COMPRESSED: Final = {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
+
+#: Stands in a sum of bytes for an object that can't go out as it is stored: more than any list has.
+_ODD: Final = 1 << 60
+
+_Sizes = Aggregate[bytes, Element, int]
 
 
 def compressed(body: Body) -> Body:
@@ -27,8 +37,8 @@ def compressed(body: Body) -> Body:
     return Body(gzip_chunks(body))
 
 
-class Compression:
-    """The compressed lists of one cache. Any thread. Runs are kept within the budget of `blocks`.
+class KeptLists:
+    """The lists of one cache. Any thread. Compressed runs are kept within the budget of `blocks`.
 
     A form of lists is kept for good once it was asked for: there are as many as the cache's
     resource has versions, in JSON and in Protobuf, whole and metadata alone.
@@ -37,8 +47,22 @@ class Compression:
     def __init__(self, blocks: Blocks) -> None:
         self._parts = Parts(blocks)
         self._kinds: dict[tuple[str, str, str], RunKind] = {}
+        self._sizes: dict[str, _Sizes] = {}
 
-    def page(self, answers: Answers, page: ListPage) -> Body | None:
+    def items_bytes(self, answers: Answers, page: ListPage) -> int | None:
+        """The bytes of the items of a list in JSON with what stands between them; None where it
+        isn't known ahead: some are stored in another form. O(what changed)."""
+        form, media, range_ = answers.form, answers.media, page.range
+        if range_ is None or media.format != "json" or media.as_ or not page.elements:
+            return None
+        sizes = self._sizes.get(form.api_version)
+        if sizes is None:
+            # Two threads may make one each: the one that is kept counts.
+            sizes = self._sizes.setdefault(form.api_version, _sizes(form))
+        total = range_.snapshot.tree.aggregate(sizes, range_.start, range_.stop)
+        return None if total >= _ODD else total + len(page.elements) - 1
+
+    def compressed(self, answers: Answers, page: ListPage) -> Body | None:
         """A list from what is kept of it, and what has to be compressed now; None if nothing can
         be kept of such a list: selected ones, those of the source, tables, YAML, pretty ones.
 
@@ -62,3 +86,14 @@ class Compression:
         kind = self._kinds.setdefault(name, kind)
         tree = range_.snapshot.tree
         return Body(gzip_list(self._parts, kind, tree, head, foot, range_.start, range_.stop))
+
+
+def _sizes(form: Form) -> _Sizes:
+    """The bytes of an item of a list that can go out as it is stored."""
+    begins, less = form.begins, max(0, form.cut - 1)
+
+    def measure(_: bytes, element: Element) -> int:
+        value = element.value
+        return len(value) - less if value.startswith(begins) else _ODD
+
+    return Aggregate("json_bytes", 0, measure, add)
