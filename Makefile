@@ -51,7 +51,7 @@ fmt: $(READY) ## format in place
 interop: $(READY) ## the tests that speak to a real etcd and kubectl, installed into .cache
 	.ci/install-etcd $(ETCD_DIR)
 	.ci/install-kubectl $(KUBECTL_DIR)
-	$(BIN)/pytest -m interop
+	$(BIN)/pytest -m interop --numprocesses 2 --dist loadfile
 
 sim: $(READY) ## every fault and none on SEEDS seeds, resumed where it stopped: make sim SEEDS=200
 	BTREECACHE_VERIFY=0 $(BIN)/python -m tests.sim --seeds 0:$(SEEDS) $(FAULTS:%=--fault %)
