@@ -142,8 +142,9 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_shown(
 
 def test_a_selector(capsys: pytest.CaptureFixture[str], simulator: Simulator) -> None:
     for selector, count in (("nobody=x", 0), ("!nobody", len(RECORDED))):
-        _, out, _ = run(capsys, "list", "-o", "name", "-l", selector)
-        assert len(out.splitlines()) == count
+        code, out, err = run(capsys, "list", "-o", "name", "-l", selector)
+        assert (code, len(out.splitlines())) == (0, count)
+        assert ("no objects found" in err) == (not count)
     code, _, err = run(capsys, "list", "-l", "a in x")
     assert code == 2
     assert err.count("\n") == 1

@@ -85,19 +85,21 @@ def _command(
 
 
 class Shower:
-    """Makes elements of a source what is shown of them; counts those that can't be."""
+    """Makes elements of a source what is shown of them; counts these, and those that can't be."""
 
     def __init__(self) -> None:
-        self.failed = 0
+        self.count = self.failed = 0
 
     def shown(self, element: Element, event: str = "") -> Shown | None:
         """None for what can't be read; it is named on stderr."""
         try:
-            return Shown(element.key, text_of(element), event)
+            found = Shown(element.key, text_of(element), event)
         except SourceError as error:
             self.failed += 1
             print(f"btreecache: {error}", file=sys.stderr)
             return None
+        self.count += 1
+        return found
 
     @property
     def code(self) -> int:
@@ -153,6 +155,8 @@ def list_all(options: argparse.Namespace) -> int:
             _write(json_list(shown, revision))
         else:
             _write(printer(options.output, time.time)(shown))
+    if not shower.count and not shower.failed:
+        print("btreecache: no objects found", file=sys.stderr)
     return shower.code
 
 
