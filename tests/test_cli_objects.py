@@ -158,7 +158,7 @@ def test_watch_from_a_revision_shows_each_change(
     model.delete_range(key)
     model.put(key, base64.b64decode(RECORDED[0]["etcd_value"]))
     model.put(key, base64.b64decode(RECORDED[0]["etcd_value"]))
-    common = ("watch", "--revision", str(before), "--for", "500ms")
+    common = ("watch", "--revision", str(before), "--events", "3", "--for", "30s")
     code, out, err = run(capsys, *common, "-o", "name")
     text = key.decode()
     assert (code, out, err) == (0, f"DELETED {text}\nADDED {text}\nMODIFIED {text}\n", "")
@@ -174,8 +174,13 @@ def test_watch_from_a_revision_shows_each_change(
 
 
 def test_watch_with_what_is_there(capsys: pytest.CaptureFixture[str], simulator: Simulator) -> None:
-    _, out, _ = run(capsys, "watch", "--initial", "--for", "300ms", "-o", "name")
+    some = "--events", str(len(RECORDED)), "--for", "30s"
+    _, out, _ = run(capsys, "watch", "--initial", *some, "-o", "name")
     assert out.splitlines() == sorted(f"ADDED {one['key']}" for one in RECORDED)
+
+
+def test_watch_ends_in_time(capsys: pytest.CaptureFixture[str], simulator: Simulator) -> None:
+    assert run(capsys, "watch", "--for", "100ms", "-o", "name") == (0, "", "")
 
 
 def shown(*texts: bytes) -> Sequence[Shown]:

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from itertools import islice
 from random import Random
 from typing import Any
 
@@ -57,7 +58,13 @@ def add_parser(commands: Any) -> None:
         "--revision", type=arguments.positive, help="show what changed after it (default: now)"
     )
     watch.add_argument("--initial", action="store_true", help="show what is there now, first")
-    watch.add_argument("--for", dest="for_s", type=arguments.duration_s, metavar="DURATION")
+    watch.add_argument(
+        "--for", dest="for_s", type=arguments.duration_s, metavar="DURATION",
+        help="end after so long (default: with a signal)",
+    )  # fmt: skip
+    watch.add_argument(
+        "--events", type=arguments.positive, metavar="N", help="end after so many events"
+    )
     for command in (listing, watch):
         command.add_argument(
             "--prefix", type=arguments.key_bytes, default=PREFIX, help="(default /registry/)"
@@ -191,6 +198,7 @@ def watch_all(options: argparse.Namespace) -> int:
             reader = Reader(cache, source, follower=follower, codec=codec)
             stream = reader.watch(asked, options.prefix)
             shown = _events(stream, shower, lambda: stopping.is_set() or time.monotonic() >= ends_s)
+            shown = islice(shown, options.events)
             for text in printer(options.output, time.time)(shown):
                 sys.stdout.write(text)
                 sys.stdout.flush()

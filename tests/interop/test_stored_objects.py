@@ -106,7 +106,7 @@ def test_our_watch(cluster: Writer, etcd: EtcdServer) -> None:
     cluster.delete(one["key"].encode())
     cluster.put(one["key"].encode(), base64.b64decode(one["etcd_value"]))
     said = ours(
-        etcd, "watch", "--prefix", "/registry/pods/", "--for", "2s", "-o", "name",
+        etcd, "watch", "--prefix", "/registry/pods/", "--events", "2", "--for", "20s", "-o", "name",
         "--revision", revision["resourceVersion"],
     )  # fmt: skip
     assert said.splitlines() == [f"DELETED {one['key']}", f"ADDED {one['key']}"]
