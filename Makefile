@@ -59,9 +59,10 @@ sim: $(READY) ## every fault and none on SEEDS seeds, resumed where it stopped: 
 machines: $(READY) ## every state machine on SEEDS seeds of 200 steps, resumed: make machines SEEDS=10000
 	$(BIN)/python -m tests.machines --machine all --seeds 0:$(SEEDS) --steps 200 --jobs 2
 
-bench: $(READY) ## the tree and its rivals, one table: make bench SIZES=10000
+bench: $(READY) ## the tree and lists beside their rivals: make bench SIZES=10000
 	-tests/bench/install-go .cache/bench/go
 	@BTREECACHE_VERIFY=0 $(BIN)/python -m tests.bench --sizes $(SIZES)
+	@BTREECACHE_VERIFY=0 $(BIN)/python -m tests.bench.lists
 
 bench-compare: $(READY) ## the tree here and at another commit, in turn: make bench-compare REF=main
 	@BTREECACHE_VERIFY=0 $(BIN)/python -m tests.bench --sizes $(SIZES) --compare $(REF)
