@@ -8,6 +8,7 @@ wrong. stdout is data, stderr is for people.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import re
 import sys
@@ -18,6 +19,8 @@ from typing import BinaryIO, NoReturn
 
 from etcdsim.faults import FAULTS, parse_fault
 from etcdsim.history import record
+from etcdsim.model import Model
+from etcdsim.prng import Prng
 from etcdsim.record import RecordError, record_simulated, rerun
 from etcdsim.simulator import Simulator
 from etcdsim.trace import Trace, load_trace, write_trace
@@ -66,6 +69,13 @@ def _parser() -> argparse.ArgumentParser:
             description="Write a trace: what clients get, of a seeded run or of a real etcd.",
         )
     )
+    _add_serve(
+        commands.add_parser(
+            "serve",
+            help="be an etcd: speak its API over gRPC",
+            description="Serve etcd's v3 API; the first line on stdout is READY HOST:PORT.",
+        )
+    )
     validating = commands.add_parser(
         "validate",
         help="check traces against etcd's watch guarantees",
@@ -84,6 +94,43 @@ def _parser() -> argparse.ArgumentParser:
     )
     replaying.add_argument("file", metavar="FILE")
     return parser
+
+
+def _address(text: str) -> str:
+    if not re.fullmatch(r"(\[[0-9a-fA-F:]+\]|[^:/\s]+):\d{1,5}", text):
+        raise argparse.ArgumentTypeError(f"expected HOST:PORT, not {text!r}")
+    return text
+
+
+def _add_serve(serving: argparse.ArgumentParser) -> None:
+    serving.add_argument(
+        "--listen",
+        type=_address,
+        default="127.0.0.1:2379",
+        metavar="HOST:PORT",
+        help="port 0 for a free one (default: %(default)s)",
+    )
+    serving.add_argument(
+        "--emulated-version",
+        default="3.5.30",
+        metavar="VERSION",
+        help="what it says it is, and does alike where versions differ (default: %(default)s)",
+    )
+    serving.add_argument(
+        "--progress-notify-interval",
+        type=_duration,
+        default=600.0,
+        metavar="DURATION",
+        help="between the progress marks of watches that ask for them (default: 10m)",
+    )
+    serving.add_argument(
+        "--profile", help=f"begin with simulated traffic: {', '.join(PROFILES)} (default: empty)"
+    )
+    serving.add_argument(
+        "--seed", type=_integer, default=0, help="of traffic and lease ids (default: %(default)s)"
+    )
+    serving.add_argument("--objects", type=_integer, help="with --profile (default: 1000)")
+    serving.add_argument("--writes", type=_integer, help="with --profile (default: 1000)")
 
 
 def _add_record(recording: argparse.ArgumentParser) -> None:
@@ -193,6 +240,52 @@ def _record_etcd(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _simulated(arguments: argparse.Namespace) -> Model | None:
+    """What the member begins with, None for nothing."""
+    if arguments.profile is None:
+        for flag in ("objects", "writes"):
+            if getattr(arguments, flag) is not None:
+                raise _UsageError(f"--{flag} is of simulated traffic: it needs --profile")
+        return None
+    objects = 1000 if arguments.objects is None else arguments.objects
+    writes = 1000 if arguments.writes is None else arguments.writes
+    try:
+        simulator = Simulator(arguments.profile, seed=arguments.seed, objects=objects)
+    except ValueError as error:
+        raise _UsageError(str(error)) from None
+    simulator.load()
+    for _ in range(writes):
+        simulator.step()
+    return simulator.model
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    try:
+        from etcdsim.server.serving import Simulation  # noqa: PLC0415
+    except ImportError as error:
+        sys.stderr.write(f"etcdsim: serve needs grpcio: pip install btreecache[etcd] ({error})\n")
+        return 3
+    if arguments.seed >= 1 << 64:
+        raise _UsageError("--seed: must be below 2**64")
+    lease_ids = Prng(arguments.seed).fork("lease ids")
+    try:
+        simulation = Simulation(
+            time.monotonic,
+            lambda: 1 + lease_ids.below((1 << 63) - 1),
+            version=arguments.emulated_version,
+            model=_simulated(arguments),
+            progress_notify_interval_s=arguments.progress_notify_interval,
+        )
+    except ValueError as error:
+        raise _UsageError(f"--emulated-version: {error}") from None
+
+    def ready(address: str) -> None:
+        print(f"READY {address}", flush=True)
+
+    asyncio.run(simulation.serve(arguments.listen, ready))
+    return 0
+
+
 def _open(output: str) -> BinaryIO:
     return sys.stdout.buffer if output == "-" else open(output, "wb")
 
@@ -290,7 +383,7 @@ def _replay(arguments: argparse.Namespace) -> int:
     return 1
 
 
-_COMMANDS = {"record": _record, "validate": _validate, "replay": _replay}
+_COMMANDS = {"record": _record, "serve": _serve, "validate": _validate, "replay": _replay}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""The errors of the etcd API that the model raises: gRPC code name and exact text.
+"""The errors of the etcd API: gRPC code name and exact text.
 
 Clients match on the text (etcd `api/v3rpc/rpctypes/error.go`), so it must not change.
 """
@@ -14,46 +14,109 @@ class EtcdError(Exception):
         self.code_name, self.text = code_name, text
 
 
-class ErrEmptyKey(EtcdError):
+class _InvalidArgument(EtcdError):
+    said = ""
+
+    def __init__(self) -> None:
+        super().__init__("INVALID_ARGUMENT", f"etcdserver: {self.said}")
+
+
+class ErrEmptyKey(_InvalidArgument):
     """A request named no key."""
 
-    def __init__(self) -> None:
-        super().__init__("INVALID_ARGUMENT", "etcdserver: key is not provided")
+    said = "key is not provided"
 
 
-class ErrKeyNotFound(EtcdError):
-    """An operation of a transaction was none that etcd knows."""
+class ErrKeyNotFound(_InvalidArgument):
+    """`ignore_value` or `ignore_lease` on a key that isn't there; or an operation of a transaction
+    was none that etcd knows."""
 
-    def __init__(self) -> None:
-        super().__init__("INVALID_ARGUMENT", "etcdserver: key not found")
+    said = "key not found"
 
 
-class ErrTooManyOps(EtcdError):
+class ErrValueProvided(_InvalidArgument):
+    """A put with `ignore_value` has a value."""
+
+    said = "value is provided"
+
+
+class ErrLeaseProvided(_InvalidArgument):
+    """A put with `ignore_lease` has a lease."""
+
+    said = "lease is provided"
+
+
+class ErrTooManyOps(_InvalidArgument):
     """A transaction has more than 128 compares, or operations in one branch."""
 
-    def __init__(self) -> None:
-        super().__init__("INVALID_ARGUMENT", "etcdserver: too many operations in txn request")
+    said = "too many operations in txn request"
 
 
-class ErrDuplicateKey(EtcdError):
+class ErrDuplicateKey(_InvalidArgument):
     """A branch of a transaction puts a key twice, or puts it and deletes it."""
 
+    said = "duplicate key given in txn request"
+
+
+class ErrInvalidSortOption(_InvalidArgument):
+    """A range asks for an order, or a target of it, that doesn't exist (etcd >= 3.6)."""
+
+    said = "invalid sort option"
+
+
+class ErrRequestTooLarge(_InvalidArgument):
+    """A write of more than 1.5 MiB."""
+
+    said = "request is too large"
+
+
+class ErrUserEmpty(_InvalidArgument):
+    """A user needs a name."""
+
+    said = "user name is empty"
+
+
+class ErrRoleEmpty(_InvalidArgument):
+    """A role needs a name."""
+
+    said = "role name is empty"
+
+
+class ErrPermissionNotGiven(_InvalidArgument):
+    """Nothing is to be granted."""
+
+    said = "permission not given"
+
+
+class ErrInvalidAuthMgmt(_InvalidArgument):
+    """A permission for a range that can hold no key."""
+
+    said = "invalid auth management"
+
+
+class _OutOfRange(EtcdError):
+    said = ""
+
     def __init__(self) -> None:
-        super().__init__("INVALID_ARGUMENT", "etcdserver: duplicate key given in txn request")
+        super().__init__("OUT_OF_RANGE", f"etcdserver: {self.said}")
 
 
-class ErrCompacted(EtcdError):
+class ErrCompacted(_OutOfRange):
     """The revision is below the compact revision."""
 
-    def __init__(self) -> None:
-        super().__init__("OUT_OF_RANGE", "etcdserver: mvcc: required revision has been compacted")
+    said = "mvcc: required revision has been compacted"
 
 
-class ErrFutureRev(EtcdError):
+class ErrFutureRev(_OutOfRange):
     """The revision is above the current one."""
 
-    def __init__(self) -> None:
-        super().__init__("OUT_OF_RANGE", "etcdserver: mvcc: required revision is a future revision")
+    said = "mvcc: required revision is a future revision"
+
+
+class ErrLeaseTTLTooLarge(_OutOfRange):
+    """A lease for more than 9,000,000,000 seconds."""
+
+    said = "too large lease TTL"
 
 
 class ErrEmptyWatcherRange(EtcdError):
@@ -61,3 +124,133 @@ class ErrEmptyWatcherRange(EtcdError):
 
     def __init__(self) -> None:
         super().__init__("INVALID_ARGUMENT", "mvcc: watcher range is empty")
+
+
+class ErrDuplicateWatchID(EtcdError):
+    """A watch id that the stream has already. etcd says so in the reason of a cancelled watch."""
+
+    def __init__(self) -> None:
+        super().__init__("INVALID_ARGUMENT", "mvcc: duplicate watch ID provided on the WatchStream")
+
+
+class ErrLeaseNotFound(EtcdError):
+    """There is no such lease, or not any more."""
+
+    def __init__(self) -> None:
+        super().__init__("NOT_FOUND", "etcdserver: requested lease not found")
+
+
+class ErrMemberNotFound(EtcdError):
+    """No member of the cluster has this id."""
+
+    def __init__(self) -> None:
+        super().__init__("NOT_FOUND", "etcdserver: member not found")
+
+
+class _FailedPrecondition(EtcdError):
+    said = ""
+
+    def __init__(self) -> None:
+        super().__init__("FAILED_PRECONDITION", f"etcdserver: {self.said}")
+
+
+class ErrLeaseExist(_FailedPrecondition):
+    """A lease is asked for under an id that one has already."""
+
+    said = "lease already exists"
+
+
+class ErrBadLeaderTransferee(_FailedPrecondition):
+    """No member but this one could lead."""
+
+    said = "bad leader transferee"
+
+
+class ErrRootUserNotExist(_FailedPrecondition):
+    """Authentication can't be enabled before there is a user `root`."""
+
+    said = "root user does not exist"
+
+
+class ErrAuthNotEnabled(_FailedPrecondition):
+    """Authentication is off, and asked for."""
+
+    said = "authentication is not enabled"
+
+
+class ErrUserAlreadyExist(_FailedPrecondition):
+    """There is this user already."""
+
+    said = "user name already exists"
+
+
+class ErrUserNotFound(_FailedPrecondition):
+    """There is no such user."""
+
+    said = "user name not found"
+
+
+class ErrRoleAlreadyExist(_FailedPrecondition):
+    """There is this role already."""
+
+    said = "role name already exists"
+
+
+class ErrRoleNotFound(_FailedPrecondition):
+    """There is no such role."""
+
+    said = "role name not found"
+
+
+class ErrRoleNotGranted(_FailedPrecondition):
+    """The user doesn't have the role that is to be taken away."""
+
+    said = "role is not granted to the user"
+
+
+class ErrPermissionNotGranted(_FailedPrecondition):
+    """The role doesn't have the permission that is to be taken away."""
+
+    said = "permission is not granted to the role"
+
+
+class ErrNoSpace(EtcdError):
+    """The alarm NOSPACE is raised: nothing may be added."""
+
+    def __init__(self) -> None:
+        super().__init__("RESOURCE_EXHAUSTED", "etcdserver: mvcc: database space exceeded")
+
+
+class ErrCorrupt(EtcdError):
+    """The alarm CORRUPT is raised: nothing is served."""
+
+    def __init__(self) -> None:
+        super().__init__("DATA_LOSS", "etcdserver: corrupt cluster")
+
+
+class ErrWatchCanceled(EtcdError):
+    """The stream of watches ended because its client gave up."""
+
+    def __init__(self) -> None:
+        super().__init__("CANCELLED", "etcdserver: watch canceled")
+
+
+class ErrNoLeader(EtcdError):
+    """The member lost its leader."""
+
+    def __init__(self) -> None:
+        super().__init__("UNAVAILABLE", "etcdserver: no leader")
+
+
+class ErrLeaderChanged(EtcdError):
+    """The leader changed while the request was on its way."""
+
+    def __init__(self) -> None:
+        super().__init__("UNAVAILABLE", "etcdserver: leader changed")
+
+
+class ErrTimeout(EtcdError):
+    """Nobody knows whether the request was done."""
+
+    def __init__(self) -> None:
+        super().__init__("UNAVAILABLE", "etcdserver: request timed out")

@@ -76,16 +76,22 @@ class KeyIndex:
             return last
         return revisions[bisect_left(revisions, (revision + 1, 0)) - 1]
 
-    def compact(self, revision: int) -> Revision | None:
+    def compact(self, revision: int, keeps_tombstone: bool = True) -> Revision | None:
         """Forget what no read at or above `revision` needs -> the one revision <= `revision` that
         stays, None if none does.
 
         The newest one stays, unless it is a tombstone; a tombstone exactly at `revision` stays too,
-        so that a watch from there sees the delete (etcd 18089 and 19179, fixed in 3.5.15).
+        so that a watch from there sees the delete (etcd 18089 and 19179, fixed in 3.5.16), unless
+        `keeps_tombstone` is False.
         """
         generations = self.generations
+        ended = revision if keeps_tombstone else revision + 1  # before this: wholly forgotten
         first = 0
-        while first < len(generations) - 1 and generations[first].revisions[-1][0] < revision:
+        while first < len(generations) - 1 and (
+            generations[first].revisions[-1][0] < ended
+            # Deleted and put again at `revision` by one transaction (etcd loses such a key).
+            or 0 < revision == generations[first + 1].created
+        ):
             first += 1
         del generations[:first]
         revisions = generations[0].revisions

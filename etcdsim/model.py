@@ -3,7 +3,8 @@
 The state is etcd's own: an ordered index of keys, each with generations of revisions, over a log of
 what every revision wrote. A range at a revision walks the index and looks each key's revision up;
 there is no snapshot of anything. That is on purpose: this is the truth that snapshots are checked
-against. Leases, nested transactions and sorting are not here.
+against. Which leases there are somebody else knows, the lessor; the model tells it what hangs on
+them.
 
 One thread at a time; a lazy `scan` survives writes and compactions that happen between its items.
 """
@@ -11,15 +12,36 @@ One thread at a time; a lazy `scan` survives writes and compactions that happen 
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Any, Literal, NamedTuple
 
 from BTrees.OOBTree import OOBTree
 
-from etcdsim.errors import ErrCompacted, ErrEmptyKey, ErrFutureRev
+from etcdsim.errors import (
+    ErrCompacted,
+    ErrEmptyKey,
+    ErrFutureRev,
+    ErrKeyNotFound,
+    ErrLeaseNotFound,
+)
 from etcdsim.keyindex import KeyIndex, Revision
-from etcdsim.txn import Compare, DeleteRange, Op, Put, Range, bounds, check_txn, holds
+from etcdsim.txn import (
+    Compare,
+    DeleteRange,
+    Lessor,
+    NoLeases,
+    Op,
+    Put,
+    Range,
+    Txn,
+    bounds,
+    check_put,
+    check_range,
+    check_txn,
+    holds,
+)
 
 ALL = b"\0"  # as a key: the smallest one there can be; as a range end: no end
 
@@ -73,7 +95,7 @@ class TxnResult(NamedTuple):
     """`responses`: one for each operation of the branch that was taken."""
 
     succeeded: bool
-    responses: list[PutResult | DeleteResult | RangeResult]
+    responses: list[PutResult | DeleteResult | RangeResult | TxnResult]
     revision: int
 
 
@@ -88,14 +110,38 @@ def prefix_range(prefix: bytes) -> tuple[bytes, bytes]:
     return prefix or ALL, prefix_end(prefix)
 
 
+def _done(txn: Txn, path: Iterator[bool]) -> Iterator[Put | DeleteRange | Range]:
+    """The operations that come to be done, in order."""
+    for op in txn.success if next(path) else txn.failure:
+        if isinstance(op, Txn):
+            yield from _done(op, path)
+        else:
+            yield op
+
+
 # Takes the place of a record that was compacted out of a revision whose other records stay.
 _DROPPED = KeyValue(b"", b"", 0, 0, 0)
 
 
-class Model:
-    """The store. A put costs O(log keys)."""
+_SORT_KEYS: dict[str, Callable[[KeyValue], Any]] = {
+    "KEY": attrgetter("key"),
+    "VERSION": attrgetter("version"),
+    "CREATE": attrgetter("create_revision"),
+    "MOD": attrgetter("mod_revision"),
+    "VALUE": attrgetter("value"),
+}
 
-    def __init__(self) -> None:
+
+class Model:
+    """The store. A put costs O(log keys).
+
+    `keeps_tombstones`: whether a compaction keeps a tombstone of exactly its own revision, as etcd
+    does from 3.4.34 and 3.5.16 on.
+    """
+
+    def __init__(self, lessor: Lessor | None = None, *, keeps_tombstones: bool = True) -> None:
+        self.lessor: Lessor = NoLeases() if lessor is None else lessor
+        self._keeps_tombstones = keeps_tombstones
         self._index: Any = OOBTree()  # key -> KeyIndex
         self._log: dict[int, Sequence[KeyValue]] = {}  # main -> its records by sub, ascending
         self._revision = 1  # of the empty store, as in etcd
@@ -115,15 +161,43 @@ class Model:
 
     # Writes
 
-    def put(self, key: bytes, value: bytes) -> PutResult:
-        """Set `key`: one revision. Raises ErrEmptyKey."""
+    def put(self, key: bytes, value: bytes, lease: int = 0) -> PutResult:
+        """Set `key`: one revision. Raises ErrEmptyKey, ErrLeaseNotFound."""
         if not key:
             raise ErrEmptyKey
+        if lease and lease not in self.lessor:
+            raise ErrLeaseNotFound
         main = self._revision + 1
-        kv, prev_kv = self._put(key, value, main, 0)
+        kv, prev_kv = self._put(key, value, lease, main, 0)
         self._log[main] = (kv,)
         self._revision = main
         return PutResult(main, prev_kv)
+
+    def do_put(self, put: Put) -> PutResult:
+        """`put` with all its options. Raises as it does, and as `check_put`; ErrKeyNotFound if a
+        key isn't there whose value or lease is to be kept."""
+        check_put(put)
+        if put.lease and put.lease not in self.lessor:
+            raise ErrLeaseNotFound
+        value, lease = self._kept(put)
+        return self.put(put.key, value, lease)
+
+    def _kept(self, put: Put) -> tuple[bytes, int]:
+        """The value and the lease to put."""
+        if not (put.ignore_value or put.ignore_lease):
+            return put.value, put.lease
+        kv = self._newest(put.key)
+        if kv is None:
+            raise ErrKeyNotFound
+        return (
+            kv.value if put.ignore_value else put.value,
+            kv.lease if put.ignore_lease else put.lease,
+        )
+
+    def _newest(self, key: bytes) -> KeyValue | None:
+        index = self._index.get(key)
+        newest = index.newest() if index is not None else None
+        return self._log[newest[0]][newest[1]] if newest else None
 
     def delete_range(self, key: bytes, range_end: bytes = b"") -> DeleteResult:
         """Delete the keys of the range: one revision, or none if there are no such keys."""
@@ -144,30 +218,75 @@ class Model:
     ) -> TxnResult:
         """If every compare holds do `success`, else `failure`: at most one revision.
 
-        Ranges see the writes before them. Raises before anything was written: ErrTooManyOps,
-        ErrEmptyKey, ErrKeyNotFound, ErrDuplicateKey; ErrCompacted and ErrFutureRev for a range of
-        the branch that is taken, judged by the revision before the transaction.
+        Compares, those of transactions inside too, see the state before; ranges see the writes
+        before them. Raises before anything was written: what `check_txn` does; for the operations
+        that come to be done ErrKeyNotFound and ErrLeaseNotFound of puts, ErrCompacted and
+        ErrFutureRev of ranges, judged by the state before the transaction.
         """
-        check_txn(compares, success, failure)
-        succeeded = all(
-            holds(compare, list(self.scan(compare.key, compare.range_end))) for compare in compares
-        )
-        branch = success if succeeded else failure
-        for op in branch:
+        return self.do_txn(Txn(compares, success, failure))
+
+    def do_txn(self, txn: Txn) -> TxnResult:
+        """`txn` of one value."""
+        check_txn(txn)
+        path = self._path(txn)
+        done = list(_done(txn, iter(path)))
+        for op in done:
+            if isinstance(op, Put):
+                self._check_put_in_txn(op)
+        for op in done:
             if isinstance(op, Range):
-                self._readable(op.revision, self._revision)
+                self._check_range_in_txn(op.revision)
         main, changes = self._revision + 1, list[KeyValue]()
         self._log[main] = changes  # so that ranges of this transaction find the records
-        responses = [self._do(op, main, changes) for op in branch]
+        result = self._do_txn(txn, iter(path), main, changes)
         self._commit(main, changes)
-        return TxnResult(succeeded, responses, self._revision)
+        return result._replace(revision=self._revision)
+
+    def _path(self, txn: Txn) -> list[bool]:
+        """Whether the compares of each transaction that comes to be done hold, in their order."""
+        taken = all(
+            holds(compare, list(self.scan(compare.key, compare.range_end)))
+            for compare in txn.compares
+        )
+        path = [taken]
+        for op in txn.success if taken else txn.failure:
+            if isinstance(op, Txn):
+                path += self._path(op)
+        return path
+
+    def _check_put_in_txn(self, put: Put) -> None:
+        # In the order of etcd's checkRequestPut; a put on its own is checked in the other order.
+        if (put.ignore_value or put.ignore_lease) and self._newest(put.key) is None:
+            raise ErrKeyNotFound
+        if put.lease and put.lease not in self.lessor:
+            raise ErrLeaseNotFound
+
+    def _check_range_in_txn(self, revision: int) -> None:
+        # Unlike for a range on its own, a negative revision isn't the newest one here.
+        if revision > self._revision:
+            raise ErrFutureRev
+        if revision and revision < self._compact_revision:
+            raise ErrCompacted
+
+    def _do_txn(
+        self, txn: Txn, path: Iterator[bool], main: int, changes: list[KeyValue]
+    ) -> TxnResult:
+        taken = next(path)
+        responses = [
+            self._do_txn(op, path, main, changes)
+            if isinstance(op, Txn)
+            else self._do(op, main, changes)
+            for op in (txn.success if taken else txn.failure)
+        ]
+        return TxnResult(taken, responses, main if changes else main - 1)
 
     def _do(
-        self, op: Op, main: int, changes: list[KeyValue]
+        self, op: Put | DeleteRange | Range, main: int, changes: list[KeyValue]
     ) -> PutResult | DeleteResult | RangeResult:
         match op:
-            case Put(key, value):
-                kv, prev_kv = self._put(key, value, main, len(changes))
+            case Put():
+                value, lease = self._kept(op)
+                kv, prev_kv = self._put(op.key, value, lease, main, len(changes))
                 changes.append(kv)
                 return PutResult(main, prev_kv)
             case DeleteRange(key, range_end):
@@ -178,7 +297,7 @@ class Model:
                 return self._range(op, main if changes else main - 1)
 
     def _put(
-        self, key: bytes, value: bytes, main: int, sub: int
+        self, key: bytes, value: bytes, lease: int, main: int, sub: int
     ) -> tuple[KeyValue, KeyValue | None]:
         index = self._index.get(key)
         if index is None:
@@ -187,8 +306,12 @@ class Model:
             self._key_bytes_max = max(self._key_bytes_max, len(key))
         newest = index.newest()
         prev_kv = self._log[newest[0]][newest[1]] if newest else None
+        if prev_kv is not None and prev_kv.lease:
+            self.lessor.detach(prev_kv.lease, key)
+        if lease:
+            self.lessor.attach(lease, key)
         created, version = index.put(main, sub)
-        return KeyValue(key, value, created, main, version), prev_kv
+        return KeyValue(key, value, created, main, version, lease), prev_kv
 
     def _live_keys(self, key: bytes, range_end: bytes, revision: int) -> list[bytes]:
         if not range_end:
@@ -203,7 +326,10 @@ class Model:
             index = self._index.get(key)
             newest = index.newest() if index is not None else None
             if newest is not None:
-                prev_kvs.append(self._log[newest[0]][newest[1]])
+                kv = self._log[newest[0]][newest[1]]
+                if kv.lease:
+                    self.lessor.detach(kv.lease, key)
+                prev_kvs.append(kv)
                 index.tombstone(main, len(changes))
                 changes.append(KeyValue(key, b"", 0, main, 0))
         return prev_kvs
@@ -229,7 +355,7 @@ class Model:
         kept: set[Revision] = set()
         gone: list[bytes] = []
         for key, index in self._index.iteritems():
-            newest = index.compact(revision)
+            newest = index.compact(revision, self._keeps_tombstones)
             if newest is not None:
                 kept.add(newest)
             elif index.is_empty:
@@ -270,26 +396,38 @@ class Model:
 
         Raises ErrEmptyKey, ErrCompacted, ErrFutureRev.
         """
-        if not key:
-            raise ErrEmptyKey
         op = Range(key, range_end, revision, limit, keys_only, count_only)
+        return self.do_range(op)
+
+    def do_range(self, op: Range) -> RangeResult:
+        """`range` with all its options; where it sorts, O(keys * log keys)."""
+        check_range(op)
         return self._range(op, self._revision)
 
     def _range(self, op: Range, current: int) -> RangeResult:
         at = self._readable(op.revision, current)
+        sorted_by = op.sort_order, op.sort_target
+        # One more than asked for tells whether there are more. What is filtered or sorted is read
+        # whole; but sorted in no order by something else than the key is only what was read (etcd
+        # takes that for ascending too late).
+        wanted = op.limit + 1 if op.limit > 0 else 0
+        if op.is_filtered or op.sort_order != "NONE":
+            wanted = 0
         kvs: list[KeyValue] = []
         count = 0
-        unlimited = op.limit <= 0
         for kv in self._scan(op.key, op.range_end, at, reverse=False):
-            if not op.count_only and (unlimited or count < op.limit):
+            if not op.count_only and (not wanted or count < wanted):
                 kvs.append(kv)
             count += 1
+        if op.is_filtered:
+            kvs = [kv for kv in kvs if op.passes(kv)]
+        if sorted_by not in (("NONE", "KEY"), ("ASCEND", "KEY")):
+            kvs.sort(key=_SORT_KEYS[op.sort_target], reverse=op.sort_order == "DESCEND")
+        more = 0 < op.limit < len(kvs)
+        if more:
+            del kvs[op.limit :]
         if op.keys_only:
-            kvs = [
-                KeyValue(kv.key, b"", kv.create_revision, kv.mod_revision, kv.version, kv.lease)
-                for kv in kvs
-            ]
-        more = not op.count_only and count > len(kvs)
+            kvs = [replace(kv, value=b"") for kv in kvs]
         return RangeResult(kvs, more, count, current)
 
     def scan(
@@ -366,6 +504,21 @@ class Model:
         if revision > self._revision:
             raise ErrFutureRev
         return self._log.get(revision, ())
+
+    def records(self) -> Iterator[tuple[int, int, KeyValue]]:
+        """(revision, place in it, what was written) of all that isn't compacted, in order, with
+        tombstones. The model mustn't change meanwhile."""
+        for main, written in self._log.items():  # in the order of insertion, so ascending
+            for sub, kv in enumerate(written):
+                if kv is not _DROPPED:
+                    yield main, sub, kv
+
+    def alive_at(self, revision: int) -> Iterator[Revision]:
+        """Where the keys that are there at `revision` were written. O(keys)."""
+        for index in self._index.itervalues():
+            found = index.at(revision)
+            if found is not None:
+                yield found
 
     def events_at(
         self, revision: int, key: bytes = ALL, range_end: bytes = ALL, prev_kv: bool = False

@@ -3,7 +3,8 @@
 The names and numbers below are etcd's wire format (`rpc.proto`, `kv.proto`); the descriptors are
 built from them into a descriptor pool of our own. So no generated code is shipped, and any other
 etcd client may live in the same process: two copies of `etcdserverpb` in protobuf's default pool
-refuse to load, a private pool never meets them. Only what has a user here is in the table.
+refuse to load, a private pool never meets them. Here is what a client of ours needs; what only a
+server speaks is in `etcdsim.services`.
 
 A message class is typed `Any`: its attributes exist only at run time. Importing this module costs
 about a millisecond, does no I/O and starts nothing.
@@ -165,14 +166,18 @@ etcdserverpb.StatusResponse
     errors 8 *string
     dbSizeInUse 9 int64
     isLearner 10 bool
+    storageVersion 11 string
+    dbSizeQuota 12 int64
 """
 
 _FIELD = descriptor_pb2.FieldDescriptorProto
 _SCALARS = {
     "bool": _FIELD.TYPE_BOOL,
     "bytes": _FIELD.TYPE_BYTES,
+    "int32": _FIELD.TYPE_INT32,
     "int64": _FIELD.TYPE_INT64,
     "string": _FIELD.TYPE_STRING,
+    "uint32": _FIELD.TYPE_UINT32,
     "uint64": _FIELD.TYPE_UINT64,
 }
 
@@ -219,83 +224,97 @@ def _add_field(
         field.type_name = "." + next(name for name in names if name in defined)
 
 
-def _files(table: str) -> list[descriptor_pb2.FileDescriptorProto]:
-    """One file per package, in the order of the table."""
-    messages = _blocks(table)
+def _types(messages: dict[str, list[str]]) -> set[str]:
+    """The full names of the messages and of their enums."""
     enums = {
         f"{owner}.{line.split()[1].rstrip(':')}"
         for owner, lines in messages.items()
         for line in lines
         if line.startswith("enum ")
     }
-    files: dict[str, descriptor_pb2.FileDescriptorProto] = {}
-    for owner, lines in messages.items():
-        package, _, name = owner.rpartition(".")
-        if package not in files:
-            files[package] = descriptor_pb2.FileDescriptorProto(
-                name=f"{package}.proto",
-                package=package,
-                syntax="proto3",
-                dependency=[file.name for file in files.values()],
-            )
-        message = files[package].message_type.add(name=name)
-        for line in lines:
-            if line.startswith("enum "):
-                _add_enum(message, line)
-            else:
-                _add_field(message, line, owner, messages.keys() | enums)
-    return list(files.values())
+    return messages.keys() | enums
 
 
-def _load(table: str) -> descriptor_pool.DescriptorPool:
-    pool = descriptor_pool.DescriptorPool()
-    for file in _files(table):
-        pool.AddSerializedFile(file.SerializeToString())
-    return pool
+class Messages:
+    """The message classes of tables, in one private pool. One thread while a table is added."""
+
+    def __init__(self, table: str) -> None:
+        self._pool = descriptor_pool.DescriptorPool()
+        self._defined: set[str] = set()
+        self._files: list[str] = []
+        self.add(table)
+
+    def add(self, table: str) -> None:
+        """Add messages, which may refer to those that are there. O(table)."""
+        messages = _blocks(table)
+        self._defined |= _types(messages)
+        files: dict[str, descriptor_pb2.FileDescriptorProto] = {}
+        for owner, lines in messages.items():
+            package, _, name = owner.rpartition(".")
+            if package not in files:
+                files[package] = descriptor_pb2.FileDescriptorProto(
+                    # A package may come in several tables, a file only once.
+                    name=f"{package}.{len(self._files)}.proto",
+                    package=package,
+                    syntax="proto3",
+                    dependency=self._files,
+                )
+                self._files.append(files[package].name)
+            message = files[package].message_type.add(name=name)
+            for line in lines:
+                if line.startswith("enum "):
+                    _add_enum(message, line)
+                else:
+                    _add_field(message, line, owner, self._defined)
+        for file in files.values():
+            self._pool.AddSerializedFile(file.SerializeToString())
+
+    def __getitem__(self, name: str) -> Any:
+        """The class of `package.Message`. Raises KeyError."""
+        return message_factory.GetMessageClass(self._pool.FindMessageTypeByName(name))
 
 
-_POOL = _load(_TABLE)
+MESSAGES = Messages(_TABLE)
 
+KeyValue = MESSAGES["mvccpb.KeyValue"]
+Event = MESSAGES["mvccpb.Event"]
 
-def _message(name: str) -> Any:
-    return message_factory.GetMessageClass(_POOL.FindMessageTypeByName(name))
-
-
-KeyValue = _message("mvccpb.KeyValue")
-Event = _message("mvccpb.Event")
-
-ResponseHeader = _message("etcdserverpb.ResponseHeader")
-RangeRequest = _message("etcdserverpb.RangeRequest")
-RangeResponse = _message("etcdserverpb.RangeResponse")
-PutRequest = _message("etcdserverpb.PutRequest")
-PutResponse = _message("etcdserverpb.PutResponse")
-DeleteRangeRequest = _message("etcdserverpb.DeleteRangeRequest")
-DeleteRangeResponse = _message("etcdserverpb.DeleteRangeResponse")
-Compare = _message("etcdserverpb.Compare")
-RequestOp = _message("etcdserverpb.RequestOp")
-ResponseOp = _message("etcdserverpb.ResponseOp")
-TxnRequest = _message("etcdserverpb.TxnRequest")
-TxnResponse = _message("etcdserverpb.TxnResponse")
-CompactionRequest = _message("etcdserverpb.CompactionRequest")
-CompactionResponse = _message("etcdserverpb.CompactionResponse")
-WatchCreateRequest = _message("etcdserverpb.WatchCreateRequest")
-WatchCancelRequest = _message("etcdserverpb.WatchCancelRequest")
-WatchProgressRequest = _message("etcdserverpb.WatchProgressRequest")
-WatchRequest = _message("etcdserverpb.WatchRequest")
-WatchResponse = _message("etcdserverpb.WatchResponse")
-AuthenticateRequest = _message("etcdserverpb.AuthenticateRequest")
-AuthenticateResponse = _message("etcdserverpb.AuthenticateResponse")
-StatusRequest = _message("etcdserverpb.StatusRequest")
-StatusResponse = _message("etcdserverpb.StatusResponse")
+ResponseHeader = MESSAGES["etcdserverpb.ResponseHeader"]
+RangeRequest = MESSAGES["etcdserverpb.RangeRequest"]
+RangeResponse = MESSAGES["etcdserverpb.RangeResponse"]
+PutRequest = MESSAGES["etcdserverpb.PutRequest"]
+PutResponse = MESSAGES["etcdserverpb.PutResponse"]
+DeleteRangeRequest = MESSAGES["etcdserverpb.DeleteRangeRequest"]
+DeleteRangeResponse = MESSAGES["etcdserverpb.DeleteRangeResponse"]
+Compare = MESSAGES["etcdserverpb.Compare"]
+RequestOp = MESSAGES["etcdserverpb.RequestOp"]
+ResponseOp = MESSAGES["etcdserverpb.ResponseOp"]
+TxnRequest = MESSAGES["etcdserverpb.TxnRequest"]
+TxnResponse = MESSAGES["etcdserverpb.TxnResponse"]
+CompactionRequest = MESSAGES["etcdserverpb.CompactionRequest"]
+CompactionResponse = MESSAGES["etcdserverpb.CompactionResponse"]
+WatchCreateRequest = MESSAGES["etcdserverpb.WatchCreateRequest"]
+WatchCancelRequest = MESSAGES["etcdserverpb.WatchCancelRequest"]
+WatchProgressRequest = MESSAGES["etcdserverpb.WatchProgressRequest"]
+WatchRequest = MESSAGES["etcdserverpb.WatchRequest"]
+WatchResponse = MESSAGES["etcdserverpb.WatchResponse"]
+AuthenticateRequest = MESSAGES["etcdserverpb.AuthenticateRequest"]
+AuthenticateResponse = MESSAGES["etcdserverpb.AuthenticateResponse"]
+StatusRequest = MESSAGES["etcdserverpb.StatusRequest"]
+StatusResponse = MESSAGES["etcdserverpb.StatusResponse"]
 
 
 class Method(NamedTuple):
-    """A method of the API. `stream`: both sides are streams of messages, else one each."""
+    """A method of the API. `stream`: both sides are streams of messages, else one each.
+
+    `answers`: one request, a stream of answers.
+    """
 
     path: str
     request: Any
     response: Any
     stream: bool = False
+    answers: bool = False
 
 
 RANGE = Method("/etcdserverpb.KV/Range", RangeRequest, RangeResponse)

@@ -6,6 +6,7 @@ The facts are copied from a recorded conversation with etcd 3.5.30; each test is
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -15,11 +16,14 @@ from etcdsim.errors import (
     ErrEmptyKey,
     ErrFutureRev,
     ErrKeyNotFound,
+    ErrLeaseNotFound,
+    ErrLeaseProvided,
     ErrTooManyOps,
+    ErrValueProvided,
     EtcdError,
 )
 from etcdsim.model import Event, KeyValue, Model, prefix_end, prefix_range
-from etcdsim.txn import Compare, DeleteRange, Op, Put, Range
+from etcdsim.txn import Compare, DeleteRange, Op, Put, Range, Txn
 
 ALL = (b"\0", b"\0")
 
@@ -102,7 +106,12 @@ def test_a_range_at_a_revision_has_the_values_of_then(model: Model) -> None:
         ([Put(b"x", b"1"), Put(b"x", b"2")], ErrDuplicateKey),
         ([Put(b"x", b"1"), DeleteRange(b"w", b"z")], ErrDuplicateKey),
         ([DeleteRange(b"x"), Put(b"x", b"1")], ErrDuplicateKey),
-        ([DeleteRange(b"w", b"\0"), Put(b"x", b"1")], ErrDuplicateKey),
+        ([Txn(success=[DeleteRange(b"w", b"z")]), Put(b"x", b"1")], ErrDuplicateKey),
+        ([Txn(success=[Put(b"x", b"1")]), Txn(failure=[Put(b"x", b"1")])], ErrDuplicateKey),
+        ([Put(b"x", b"1", ignore_value=True)], ErrValueProvided),
+        ([Put(b"x", b"", 7, ignore_lease=True)], ErrLeaseProvided),
+        ([Txn(success=[Put(b"", b"")])], ErrEmptyKey),
+        ([Txn(success=[Range(b"a")] * 64)] * 65, ErrTooManyOps),
         ([Range(b"a")] * 129, ErrTooManyOps),
         ([None], ErrKeyNotFound),
         ([Put(b"x", b"1"), Range(b"a", revision=8)], ErrFutureRev),
@@ -281,3 +290,133 @@ def test_a_scan_survives_writes_and_compactions_between_its_items(model: Model) 
     model.compact(8)
     with pytest.raises(ErrCompacted):
         list(scan)
+
+
+# The rest as etcd 3.4.23 and 3.5.30 answer alike; the differential test compares more of it.
+
+
+def test_a_put_into_a_deleted_range_without_an_end(model: Model) -> None:
+    """etcd doesn't see that one; what comes last counts."""
+    assert model.txn([], [DeleteRange(b"a", b"\0"), Put(b"x", b"1")]).revision == 8
+    assert keys(model.range(*ALL).kvs) == [b"x"]
+    assert model.txn([], [Put(b"y", b"1"), DeleteRange(b"\0", b"\0")]).revision == 9
+    assert model.range(*ALL).count == 0
+    model.compact(9)
+    assert model.range(*ALL).count == 0
+
+
+@pytest.mark.parametrize("revision", [8, 9])
+def test_deleted_and_put_again_at_the_compact_revision(model: Model, revision: int) -> None:
+    model.txn([], [DeleteRange(b"a", b"\0"), Put(b"a", b"again")])
+    model.put(b"b", b"")
+    model.compact(revision)
+    assert model.range(b"a").kvs == [KeyValue(b"a", b"again", 8, 8, 1)]
+    assert keys(model.range(*ALL, revision=revision).kvs) == [b"a", b"b"][: revision - 7]
+
+
+def test_a_compaction_at_0_forgets_nothing(model: Model) -> None:
+    model.delete_range(b"a")
+    model.compact(0)
+    assert model.range(b"a", revision=7).kvs == [KeyValue(b"a", b"2", 2, 3, 2)]
+
+
+def test_older_versions_drop_tombstones_at_the_compact_revision() -> None:
+    model = Model(keeps_tombstones=False)
+    model.put(b"a", b"")
+    model.delete_range(b"a")
+    model.put(b"b", b"")
+    model.compact(3)
+    assert model.records_at(3) == ()
+    assert model.range(*ALL, revision=3).count == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "found", "more"),
+    [
+        ({"sort_order": "DESCEND"}, b"edcba", False),
+        ({"sort_order": "DESCEND", "limit": 2}, b"ed", True),
+        ({"sort_order": "ASCEND", "sort_target": "MOD", "limit": 5}, b"abcde", False),
+        ({"sort_order": "DESCEND", "sort_target": "VERSION"}, b"abcde", False),
+        ({"sort_order": "ASCEND", "sort_target": "VERSION", "limit": 1}, b"b", True),
+        # In no order by something else than the key: the first keys and one more, then sorted.
+        ({"sort_target": "VERSION", "limit": 2}, b"bc", True),
+        ({"sort_target": "CREATE"}, b"abcde", False),
+        ({"sort_order": "DESCEND", "sort_target": "VALUE", "limit": 1}, b"b", True),
+        ({"min_mod_revision": 5, "limit": 2}, b"cd", True),
+        ({"max_mod_revision": 5}, b"abc", False),
+        ({"min_create_revision": 3, "max_create_revision": 4}, b"b", False),
+        ({"max_mod_revision": -1}, b"", False),
+        ({"limit": -1}, b"abcde", False),
+    ],
+)
+def test_options_of_a_range(
+    model: Model, options: dict[str, Any], found: bytes, more: bool
+) -> None:
+    result = model.do_range(Range(*ALL, **options))
+    assert b"".join(keys(result.kvs)) == found
+    assert (result.more, result.count) == (more, 5)
+
+
+def test_what_a_put_may_keep(model: Model) -> None:
+    kept = model.do_put(Put(b"a", b"", ignore_value=True))
+    assert kept == (8, KeyValue(b"a", b"2", 2, 3, 2))
+    assert model.range(b"a").kvs == [KeyValue(b"a", b"2", 2, 8, 3)]
+    assert model.txn([], [Put(b"a", b"new", ignore_lease=True)]).succeeded
+    for put in (Put(b"no", b"", ignore_value=True), Put(b"no", b"", ignore_lease=True)):
+        for do in (model.do_put, lambda put: model.txn([], [put])):
+            with pytest.raises(ErrKeyNotFound):
+                do(put)
+    both_wrong = Put(b"no", b"", 7, ignore_value=True)
+    with pytest.raises(ErrLeaseNotFound):
+        model.do_put(both_wrong)
+    with pytest.raises(ErrKeyNotFound):  # here etcd looks for the key first
+        model.txn([], [both_wrong])
+    assert model.revision == 9
+
+
+def test_a_negative_revision_inside_a_transaction(model: Model) -> None:
+    assert model.txn([], [Range(b"a", revision=-1)]).revision == 7
+    with pytest.raises(ErrCompacted):
+        model.txn([], [Range(b"a", revision=-2)])
+
+
+def test_compares_inside_see_the_state_before(model: Model) -> None:
+    fresh = Compare(b"new", "VERSION", "EQUAL", 0)
+    inner = Txn([fresh], [Range(b"new")], [Put(b"other", b"")])
+    result = model.txn([], [Put(b"new", b"1"), inner])
+    assert result.responses[1] == (True, [([KeyValue(b"new", b"1", 8, 8, 1)], False, 1, 8)], 8)
+    nothing = model.txn([fresh], [Put(b"x", b"")], [Txn([fresh], [Put(b"y", b"")])])
+    assert (nothing.succeeded, nothing.responses, nothing.revision) == (False, [(False, [], 8)], 8)
+
+
+def test_who_hangs_on_which_lease(model: Model) -> None:
+    calls: list[tuple[str, int, bytes]] = []
+
+    class Lessor:
+        def __contains__(self, lease: int) -> bool:
+            return lease < 10
+
+        def attach(self, lease: int, key: bytes) -> None:
+            calls.append(("attach", lease, key))
+
+        def detach(self, lease: int, key: bytes) -> None:
+            calls.append(("detach", lease, key))
+
+    model.lessor = Lessor()
+    model.put(b"a", b"1", lease=7)
+    model.txn([], [Put(b"a", b"2", lease=8), Put(b"b", b"", lease=8)])
+    assert model.txn([Compare(b"a", "LEASE", "EQUAL", 8, b"c")], []).succeeded
+    model.put(b"a", b"3")
+    model.delete_range(b"b")
+    assert calls == [
+        ("attach", 7, b"a"),
+        ("detach", 7, b"a"),
+        ("attach", 8, b"a"),
+        ("attach", 8, b"b"),
+        ("detach", 8, b"a"),
+        ("detach", 8, b"b"),
+    ]
+    with pytest.raises(ErrLeaseNotFound):
+        model.put(b"a", b"4", lease=10)
+    with pytest.raises(ErrLeaseNotFound):
+        model.txn([], [Put(b"a", b"4", lease=10)])

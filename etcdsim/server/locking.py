@@ -1,0 +1,74 @@
+"""The Lock service: a lock is the oldest key below a name; keys hang on the leases of their owners.
+
+What etcd's own service does through a client of its (`v3lock`, `concurrency.Mutex`), done on the
+member itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from etcdsim import services
+from etcdsim.errors import EtcdError
+from etcdsim.lease import Lessor
+from etcdsim.model import prefix_range
+from etcdsim.server.member import Handlers, Member
+from etcdsim.txn import Compare, Put
+
+_SESSION_TTL_S = 60  # of the lease that a lock gets whose client named none
+_KEEP_ALIVE_INTERVAL_S = 20.0
+
+
+def lock_handlers(member: Member, lessor: Lessor) -> Handlers:
+    """What answers Lock and Unlock. `lessor`: the one of the member's model."""
+    locking = _Locking(member, lessor)
+    return {services.LOCK: locking.lock, services.UNLOCK: locking.unlock}
+
+
+class _Locking:
+    def __init__(self, member: Member, lessor: Lessor) -> None:
+        self._member, self._lessor = member, lessor
+
+    async def lock(self, request: Any) -> Any:
+        """Answered once the caller owns the lock; a caller that gives up leaves the queue."""
+        lease = request.lease or self._lessor.grant(_SESSION_TTL_S).lease_id
+        prefix = request.name + b"/"
+        key = prefix + b"%x" % lease
+        absent = Compare(key, "CREATE", "EQUAL", 0)
+        self._member.model.txn([absent], [Put(key, b"", lease)])
+        self._member.tell()
+        try:
+            await self._wait(prefix, key, 0 if request.lease else lease)
+        except asyncio.CancelledError:
+            self._delete(key)
+            raise
+        return services.LOCK.response(header=self._member.header(), key=key)
+
+    async def _wait(self, prefix: bytes, key: bytes, own_lease: int) -> None:
+        """Until `key` is the oldest one with the prefix. O(waiting) for each write meanwhile."""
+        changed = asyncio.Event()
+        unsubscribe = self._member.subscribe(changed.set)
+        try:
+            while True:
+                changed.clear()
+                kvs = self._member.model.range(*prefix_range(prefix), keys_only=True).kvs
+                if not any(kv.key == key for kv in kvs):
+                    raise EtcdError("UNKNOWN", "mutex: session is expired")
+                if min(kvs, key=lambda kv: kv.create_revision).key == key:
+                    return
+                try:
+                    await asyncio.wait_for(changed.wait(), _KEEP_ALIVE_INTERVAL_S)
+                except TimeoutError:
+                    if own_lease:
+                        self._lessor.keep_alive(own_lease)
+        finally:
+            unsubscribe()
+
+    def _delete(self, key: bytes) -> None:
+        self._member.model.delete_range(key)
+        self._member.tell()
+
+    def unlock(self, request: Any) -> Any:
+        self._delete(request.key)
+        return services.UNLOCK.response(header=self._member.header())

@@ -1,0 +1,119 @@
+"""The command `etcdsim serve`: its first line, its end, and one line for every mistake."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from queue import SimpleQueue
+from typing import Any
+
+import pytest
+
+grpc = pytest.importorskip("grpc")
+
+from etcdsim import wire  # noqa: E402
+from etcdsim.cli import main  # noqa: E402
+
+SERVE = [sys.executable, "-W", "error", "-m", "etcdsim", "serve"]
+
+
+def ask(endpoint: str, method: wire.Method, **fields: Any) -> Any:
+    with grpc.insecure_channel(endpoint) as channel:
+        call = channel.unary_unary(
+            method.path, method.request.SerializeToString, method.response.FromString
+        )
+        return call(method.request(**fields), timeout=10)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_from_ready_to_the_end(number: signal.Signals) -> None:
+    command = [*SERVE, "--listen=127.0.0.1:0", "--emulated-version=3.6.11"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        word, endpoint = process.stdout.readline().decode().split()
+        assert word == "READY"
+        host, _, port = endpoint.rpartition(":")
+        assert (host, int(port) > 0) == ("127.0.0.1", True)
+        status = ask(endpoint, wire.STATUS)
+        assert (status.version, status.header.revision) == ("3.6.11", 1)
+        with grpc.insecure_channel(endpoint) as channel:
+            call = channel.stream_stream(
+                wire.WATCH.path, wire.WatchRequest.SerializeToString, wire.WatchResponse.FromString
+            )
+            requests = SimpleQueue[Any]()
+            requests.put(wire.WatchRequest(create_request={"key": b"a"}))
+            responses = call(iter(requests.get, None))
+            assert next(responses).created
+            process.send_signal(number)
+            with pytest.raises(grpc.RpcError) as stopped:
+                next(responses)
+            requests.put(None)
+        assert stopped.value.code() == grpc.StatusCode.UNAVAILABLE
+        assert stopped.value.details() == "etcdserver: server stopped"
+        rest, errors = process.communicate(timeout=10)
+        assert (process.returncode, rest, errors) == (0, b"", b"")
+
+
+def test_it_begins_with_simulated_traffic() -> None:
+    command = [*SERVE, "--listen=127.0.0.1:0", "--profile=churn", "--seed=7"]
+    command += ["--objects=10", "--writes=30"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        endpoint = process.stdout.readline().decode().split()[1]
+        everything = ask(endpoint, wire.RANGE, key=b"\0", range_end=b"\0")
+        assert everything.header.revision > 30
+        assert everything.kvs
+        process.terminate()
+        assert process.wait(10) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--listen", "nowhere"], "argument --listen: expected HOST:PORT, not 'nowhere'"),
+        (["--emulated-version", "3.3.27"], "--emulated-version: not a version of etcd"),
+        (["--objects", "5"], "--objects is of simulated traffic: it needs --profile"),
+        (["--profile", "nothing"], "nothing"),
+        (["--progress-notify-interval", "5"], "not a duration"),
+        (["--seed", str(1 << 64)], "--seed: must be below 2**64"),
+    ],
+)
+def test_mistakes(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", "--listen=127.0.0.1:0", *arguments]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert message in printed.err
+    assert printed.err.count("\n") == 1
+
+
+def test_a_port_in_use() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        done = subprocess.run(
+            [*SERVE, f"--listen={address}"],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            env={**os.environ, "GRPC_VERBOSITY": "NONE"},
+            check=False,
+        )
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr == f"etcdsim: can't listen on {address}\n"
+
+
+def test_without_grpcio() -> None:
+    program = (
+        "import sys; sys.modules['grpc'] = None; from etcdsim.cli import main;"
+        "sys.exit(main(['serve']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=20, check=False
+    )
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr.startswith("etcdsim: serve needs grpcio: pip install btreecache[etcd]")
+    assert done.stderr.count("\n") == 1
