@@ -646,7 +646,8 @@ class Target:
 
     def compact(self, revision: int, *, cache: bool = True) -> None:
         """Compact the source, and unless told otherwise the cache as the source."""
-        self.caught_up(revision)
+        # The cache has one writer, the follower: it must have nothing to do just now.
+        self.caught_up()
         self.backend.compact(revision)
         if cache:
             self.cache.compact(revision)
