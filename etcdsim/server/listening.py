@@ -22,7 +22,7 @@ from etcdsim.server.member import REQUEST_BYTES_MAX, Handlers, Member
 MESSAGE_BYTES_MAX = REQUEST_BYTES_MAX + 512 * 1024
 #: Up to here a message is read to be refused with etcd's text, beyond gRPC refuses it.
 READ_BYTES_MAX = 16 * 1024 * 1024
-STOP_GRACE_S = 2.0
+STOP_GRACE_S = 0.2
 
 _OPTIONS = [
     ("grpc.max_receive_message_length", READ_BYTES_MAX),

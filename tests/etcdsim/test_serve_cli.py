@@ -52,7 +52,8 @@ def test_from_ready_to_the_end(number: signal.Signals) -> None:
                 next(responses)
             requests.put(None)
         assert stopped.value.code() == grpc.StatusCode.UNAVAILABLE
-        assert stopped.value.details() == "etcdserver: server stopped"
+        # The second is gRPC's own, where the call had not ended within the grace.
+        assert stopped.value.details() in ("etcdserver: server stopped", "Cancelling all calls")
         rest, errors = process.communicate(timeout=10)
         assert (process.returncode, rest, errors) == (0, b"", b"")
 
