@@ -21,6 +21,7 @@ import queue
 import socket
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -468,15 +469,16 @@ class Ended(Exception):
     """There is nothing more to come."""
 
 
-class Events:
+class Events(ABC):
     """The frames of a watch as they come. `with` closes it."""
 
+    @abstractmethod
     def next(self, timeout_s: float = TIMEOUT_S) -> Frame:
         """The next one. Raises TimeoutError, and Ended at the end of the watch."""
-        raise NotImplementedError
 
+    @abstractmethod
     def close(self) -> None:
-        raise NotImplementedError
+        """End it. Idempotent."""
 
     def take(self, count: int) -> list[Frame]:
         """The next `count`."""

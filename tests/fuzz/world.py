@@ -7,6 +7,7 @@ was written, not what was read. Time passes only when somebody waits.
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Callable
 from random import Random
@@ -92,7 +93,7 @@ def random_pod(rng: Random, name: str, revision: int) -> Pod:
     return Pod(json.dumps(pod).encode(), revision, labels, fields)
 
 
-class World:
+class World(ABC):
     """The part that both have. `base`: the prefix of the cache; `compacted`: reads begin here."""
 
     base: bytes
@@ -113,15 +114,19 @@ class World:
         return self.states[bisect_right(self.revisions, revision) - 1]
 
     @property
+    @abstractmethod
     def current(self) -> int:
-        raise NotImplementedError
+        """The newest revision that was written."""
 
+    @abstractmethod
     def _commit(self, puts: dict[bytes, bytes], deletes: list[bytes]) -> int:
-        raise NotImplementedError
+        """Write all of it as one revision; that."""
 
+    @abstractmethod
     def compact(self) -> None:
-        raise NotImplementedError
+        """Forget some of the past."""
 
+    @abstractmethod
     def step(self) -> None:
         """Something happens elsewhere."""
 
@@ -261,6 +266,9 @@ class Stored(World):
             self.store, features=features, codec=CODEC, fields=FIELDS, resource=RESOURCE,
             now=self.clock, wait=self.wait,
         )  # fmt: skip
+
+    def step(self) -> None:
+        """Nothing: there is no elsewhere."""
 
     @property
     def current(self) -> int:
