@@ -12,7 +12,7 @@ sorted and their items whole.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import repeat
 from typing import Final
 
@@ -56,6 +56,9 @@ class Form:
     begins              what the JSON of an object as stored begins with if it can be served as it
                         is, both of the same length
     """
+
+    #: What has to be there of an object in JSON. Raises NOT_JSON.
+    read: Callable[[bytes], TypeMeta] = staticmethod(_type_meta)
 
     __slots__ = (
         "api_version", "begins", "kind", "list_kind", "protobuf_head", "resource", "typed",
@@ -201,7 +204,7 @@ class Form:
             if value.startswith(MAGIC):
                 api_version, kind = envelope.type_of(value)
             else:
-                stored = _type_meta(value)
+                stored = self.read(value)
                 api_version, kind = stored.api_version, stored.kind
         except Unreadable as error:
             return f"stored as protobuf that can't be read: {error}"

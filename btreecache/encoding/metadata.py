@@ -15,7 +15,7 @@ from btreecache.codec.base import Unreadable
 from btreecache.codec.kubernetes_protobuf import MAGIC, locate
 from btreecache.element import Element
 from btreecache.encoding import envelope
-from btreecache.encoding.form import NO_OBJECT, NOT_JSON, Form
+from btreecache.encoding.form import Form, TypeMeta
 from btreecache.encoding.media import MetaVersion
 from btreecache.encoding.values import Values
 from btreecache.errors import quoted
@@ -24,10 +24,8 @@ from btreecache.resources import Resource
 KIND = "PartialObjectMetadata"
 
 
-class _Object(msgspec.Struct, rename="camel", gc=False):
+class _Object(TypeMeta, rename="camel", gc=False, kw_only=True):
     metadata: msgspec.Raw
-    api_version: str = ""
-    kind: str = ""
 
 
 _object = msgspec.json.Decoder(_Object).decode
@@ -82,18 +80,7 @@ class MetadataForm(Form):
         """Not known ahead."""
         return None, 0
 
-    def problem(self, element: Element) -> str:
-        try:
-            if element.value.startswith(MAGIC):
-                api_version, kind = envelope.type_of(element.value)
-            else:
-                stored = _object(element.value)
-                api_version, kind = stored.api_version, stored.kind
-        except Unreadable as error:
-            return f"stored as protobuf that can't be read: {error}"
-        except NOT_JSON:
-            return NO_OBJECT
-        return self.judge(kind, api_version)
+    read = staticmethod(_object)
 
     def judge(self, kind: str, api_version: str) -> str:
         group = api_version.rpartition("/")[0]

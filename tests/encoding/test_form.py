@@ -16,6 +16,8 @@ from btreecache.encoding.answer import Answers
 from btreecache.encoding.form import Form
 from btreecache.encoding.go_json import json_bytes
 from btreecache.encoding.media import MediaType
+from btreecache.encoding.metadata import MetadataForm
+from btreecache.encoding.refusals import NotAcceptable
 from btreecache.encoding.values import Values
 from btreecache.errors import BadRequest, status
 from btreecache.plan import PageMeta
@@ -148,3 +150,10 @@ def test_envelopes_of_every_size(size: int) -> None:
         head + b"\x1a\0\x22\0",
     ):
         assert not envelope.is_plain(value, head)
+
+
+@pytest.mark.parametrize("value", [b'{"kind":"Pod","apiVersion":"v1"}', b'{"kind":7}', b"[]", b"{"])
+def test_metadata_of_what_has_none_is_refused(value: bytes) -> None:
+    form = MetadataForm(PODS, "v1", Values())
+    with pytest.raises(NotAcceptable, match="no JSON object"):
+        form.text(Element(b"/x", value, 1, 1, 1))
