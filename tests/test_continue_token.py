@@ -7,7 +7,7 @@ import json
 import posixpath
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from btreecache.continue_token import (
@@ -150,13 +150,21 @@ def test_what_cannot_be_said_is_not_written() -> None:
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])), st.integers(1, 2**63 - 1))
+@example("/", 1)
+@example("/0", 1)
+@example("", 1)
 def test_a_written_token_is_read_back_or_its_path_is_not_clean(key: str, revision: int) -> None:
+    if key.startswith("/"):
+        # Read back it would be another key: found by a seed in which hypothesis drew one.
+        with pytest.raises(BadRequest, match="begins with an empty name"):
+            encode(PREFIX + key.encode(), PREFIX, revision)
+        return
     text = encode(PREFIX + key.encode(), PREFIX, revision)
-    path = "/" + (key or "/").removeprefix("/") if key != "//" else "//"
+    path = "/" + key
     # posixpath keeps two leading slashes, Go's path.Clean doesn't.
     clean = not path.startswith("//") and posixpath.normpath(path) == path
     if clean:
-        assert decode(text, PREFIX) == (PREFIX + key.encode().removeprefix(b"/"), revision)
+        assert decode(text, PREFIX) == (PREFIX + key.encode(), revision)
     else:
         assert refusal(text).startswith(GENERIC)
 
