@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import logging
 import re
 import sys
 import time
@@ -17,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
+from etcdsim.errors import DamagedLogError, DataDirError
 from etcdsim.faults import FAULTS, parse_fault
 from etcdsim.history import record
 from etcdsim.model import Model
@@ -122,6 +124,12 @@ def _add_serve(serving: argparse.ArgumentParser) -> None:
         default=600.0,
         metavar="DURATION",
         help="between the progress marks of watches that ask for them (default: 10m)",
+    )
+    serving.add_argument(
+        "--data-dir",
+        type=Path,
+        metavar="DIR",
+        help="keep everything there: what was answered survives the process (default: in memory)",
     )
     serving.add_argument(
         "--profile", help=f"begin with simulated traffic: {', '.join(PROFILES)} (default: empty)"
@@ -268,16 +276,20 @@ def _serve(arguments: argparse.Namespace) -> int:
     if arguments.seed >= 1 << 64:
         raise _UsageError("--seed: must be below 2**64")
     lease_ids = Prng(arguments.seed).fork("lease ids")
+    logging.getLogger("ZODB").addHandler(logging.NullHandler())  # errors come up as such
     try:
         simulation = Simulation(
             time.monotonic,
             lambda: 1 + lease_ids.below((1 << 63) - 1),
             version=arguments.emulated_version,
             model=_simulated(arguments),
+            data_dir=arguments.data_dir,
             progress_notify_interval_s=arguments.progress_notify_interval,
         )
     except ValueError as error:
         raise _UsageError(f"--emulated-version: {error}") from None
+    if simulation.is_durable:  # the ids of before are not to come again
+        lease_ids = lease_ids.fork(str(simulation.member.raft_index))
 
     def ready(address: str) -> None:
         print(f"READY {address}", flush=True)
@@ -391,11 +403,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         arguments = _parser().parse_args(argv)
         return _COMMANDS[arguments.command](arguments)
-    except _UsageError as error:
-        sys.stderr.write(f"etcdsim: {error}\n")
-        return 2
-    except (OSError, RecordError) as error:
+    except (OSError, RecordError, DamagedLogError) as error:
         sys.stderr.write(f"etcdsim: {error}\n")
         return 3
+    except (_UsageError, DataDirError) as error:
+        sys.stderr.write(f"etcdsim: {error}\n")
+        return 2
     except SystemExit as stop:  # --help
         return int(stop.code or 0)

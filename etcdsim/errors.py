@@ -221,6 +221,13 @@ class ErrNoSpace(EtcdError):
         super().__init__("RESOURCE_EXHAUSTED", "etcdserver: mvcc: database space exceeded")
 
 
+class ErrTooManyRequests(EtcdError):
+    """Too many writes wait to be done."""
+
+    def __init__(self) -> None:
+        super().__init__("RESOURCE_EXHAUSTED", "etcdserver: too many requests")
+
+
 class ErrCorrupt(EtcdError):
     """The alarm CORRUPT is raised: nothing is served."""
 
@@ -254,3 +261,11 @@ class ErrTimeout(EtcdError):
 
     def __init__(self) -> None:
         super().__init__("UNAVAILABLE", "etcdserver: request timed out")
+
+
+class DataDirError(Exception):
+    """A data directory that can't be used as it was asked for; says so in one line."""
+
+
+class DamagedLogError(DataDirError):
+    """A log that isn't what was once written."""

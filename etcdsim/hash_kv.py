@@ -92,7 +92,7 @@ class KvHashes:
         self._remembers = version >= (3, 5, 5)
         self._old = version < (3, 5)
         self._keeps_tombstones = keeps_tombstones(version)
-        self._kept: list[Hash] = []  # by revision
+        self.kept: list[Hash] = []  #: those remembered, by revision
 
     def before_compaction(self, revision: int) -> None:
         """To be called before the model is compacted at `revision`. O(records before it)."""
@@ -102,13 +102,13 @@ class KvHashes:
                 written = self._model.records_at(revision)
                 keep |= {(revision, sub) for sub, kv in enumerate(written) if not kv.version}
             hashed = self._hash(revision, keep)
-            self._kept = sorted([*self._kept, hashed], key=lambda kept: kept.revision)
-            del self._kept[:-_KEPT_MAX]
+            self.kept = sorted([*self.kept, hashed], key=lambda kept: kept.revision)
+            del self.kept[:-_KEPT_MAX]
 
     def at(self, revision: int) -> Hash:
         """The hash up to `revision` (0: the newest one). O(records). Raises ErrCompacted,
         ErrFutureRev."""
-        for kept in self._kept:
+        for kept in self.kept:
             if kept.revision == revision:
                 return kept
         compacted = self._model.compact_revision

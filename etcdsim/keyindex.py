@@ -55,6 +55,15 @@ class KeyIndex:
         self.generations[-1].revisions.append((main, sub))
         self.generations.append(Generation())
 
+    def restore(self, at: Revision, created: int, version: int) -> None:
+        """Note a record as it was stored, `version` 0 for a tombstone; in order. O(1)."""
+        generation = self.generations[-1]
+        generation.revisions.append(at)
+        if version:
+            generation.created, generation.version = created, version
+        else:
+            self.generations.append(Generation())
+
     def at(self, revision: int) -> Revision | None:
         """The put that is visible at `revision`, None if there was no such key.
 

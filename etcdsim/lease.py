@@ -51,11 +51,21 @@ class Lessor:
             raise ErrLeaseTTLTooLarge
         if lease_id in self._leases:
             raise ErrLeaseExist
-        while not lease_id or lease_id in self._leases:
-            lease_id = self._new_id()
+        lease_id = lease_id or self.free_id()
         ttl_s = max(ttl_s, self._ttl_min_s)
         lease = self._leases[lease_id] = Lease(lease_id, ttl_s, self._clock() + ttl_s)
         return lease
+
+    def free_id(self) -> int:
+        """An id for a new lease."""
+        while (lease_id := self._new_id()) in self._leases or not lease_id:
+            pass
+        return lease_id
+
+    def renew_all(self) -> None:
+        """Let every lease last its whole TTL from now on, as etcd does after an election."""
+        for lease in self._leases.values():
+            lease.expires_s = self._clock() + lease.ttl_s
 
     def revoke(self, lease_id: int) -> list[bytes]:
         """Forget a lease -> the keys that hung on it, in order, for the caller to delete.

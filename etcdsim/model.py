@@ -513,6 +513,33 @@ class Model:
                 if kv is not _DROPPED:
                     yield main, sub, kv
 
+    def restore(
+        self,
+        records: Iterable[tuple[int, int, KeyValue]],
+        revision: int,
+        compact_revision: int,
+    ) -> None:
+        """Be the model whose `records()` these are, as etcd rebuilds its index. O(records).
+
+        For a new model, whose lessor knows the leases. Raises ErrLeaseNotFound.
+        """
+        log: dict[int, list[KeyValue]] = {}
+        for main, sub, kv in records:
+            written = log.setdefault(main, [])
+            written += [_DROPPED] * (sub - len(written))
+            written.append(kv)
+            index = self._index.get(kv.key)
+            if index is None:
+                index = self._index[kv.key] = KeyIndex()
+                self._key_bytes_max = max(self._key_bytes_max, len(kv.key))
+            index.restore((main, sub), kv.create_revision, kv.version)
+        self._log.update((main, tuple(written)) for main, written in log.items())
+        self._revision, self._compact_revision = revision, compact_revision
+        for main, sub in self.alive_at(revision):
+            kv = self._log[main][sub]
+            if kv.lease:
+                self.lessor.attach(kv.lease, kv.key)
+
     def alive_at(self, revision: int) -> Iterator[Revision]:
         """Where the keys that are there at `revision` were written. O(keys)."""
         for index in self._index.itervalues():

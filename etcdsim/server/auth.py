@@ -57,34 +57,32 @@ def auth_handlers(member: Member) -> Handlers:
 class _Auth:
     def __init__(self, member: Member) -> None:
         self._member = member
-        self._users: dict[str, list[str]] = {}  # name -> roles, sorted
-        self._roles: dict[str, list[Any]] = {}  # name -> permissions, by key
-        self._revision = 1  # of users and roles; every change adds one
+        self._accounts = member.accounts
 
     def _changed(self, method: wire.Method) -> Any:
-        self._revision += 1
+        self._accounts.revision += 1
         return self._done(method)
 
     def _done(self, method: wire.Method, **fields: Any) -> Any:
         return method.response(header=self._member.header(), **fields)
 
     def _roles_of(self, user: str) -> list[str]:
-        if user not in self._users:
+        if user not in self._accounts.users:
             raise ErrUserNotFound
-        return self._users[user]
+        return self._accounts.users[user]
 
     def _permissions_of(self, role: str) -> list[Any]:
-        if role not in self._roles:
+        if role not in self._accounts.roles:
             raise ErrRoleNotFound
-        return self._roles[role]
+        return self._accounts.roles[role]
 
     def status(self, _: Any) -> Any:
-        return self._done(services.AUTH_STATUS, authRevision=self._revision)
+        return self._done(services.AUTH_STATUS, authRevision=self._accounts.revision)
 
     def enable(self, _: Any) -> Any:
-        if _ROOT not in self._users:
+        if _ROOT not in self._accounts.users:
             raise ErrRootUserNotExist
-        if _ROOT not in self._users[_ROOT]:
+        if _ROOT not in self._accounts.users[_ROOT]:
             raise EtcdError("FAILED_PRECONDITION", "etcdserver: root user does not have root role")
         raise EtcdError("UNIMPLEMENTED", "etcdsim: authentication stays off")
 
@@ -97,20 +95,20 @@ class _Auth:
     def user_add(self, request: Any) -> Any:
         if not request.name:
             raise ErrUserEmpty
-        if request.name in self._users:
+        if request.name in self._accounts.users:
             raise ErrUserAlreadyExist
-        self._users[request.name] = []
+        self._accounts.users[request.name] = []
         return self._changed(services.USER_ADD)
 
     def user_get(self, request: Any) -> Any:
         return self._done(services.USER_GET, roles=self._roles_of(request.name))
 
     def user_list(self, _: Any) -> Any:
-        return self._done(services.USER_LIST, users=sorted(self._users))
+        return self._done(services.USER_LIST, users=sorted(self._accounts.users))
 
     def user_delete(self, request: Any) -> Any:
         self._roles_of(request.name)
-        del self._users[request.name]
+        del self._accounts.users[request.name]
         return self._changed(services.USER_DELETE)
 
     def user_change_password(self, request: Any) -> Any:
@@ -124,7 +122,7 @@ class _Auth:
             self._permissions_of(request.role)
         if request.role in roles:
             return self._done(services.USER_GRANT_ROLE)
-        self._users[request.user] = sorted([*roles, request.role])
+        self._accounts.users[request.user] = sorted([*roles, request.role])
         return self._changed(services.USER_GRANT_ROLE)
 
     def user_revoke_role(self, request: Any) -> Any:
@@ -137,21 +135,21 @@ class _Auth:
     def role_add(self, request: Any) -> Any:
         if not request.name:
             raise ErrRoleEmpty
-        if request.name in self._roles:
+        if request.name in self._accounts.roles:
             raise ErrRoleAlreadyExist
-        self._roles[request.name] = []
+        self._accounts.roles[request.name] = []
         return self._changed(services.ROLE_ADD)
 
     def role_get(self, request: Any) -> Any:
         return self._done(services.ROLE_GET, perm=self._permissions_of(request.role))
 
     def role_list(self, _: Any) -> Any:
-        return self._done(services.ROLE_LIST, roles=sorted(self._roles))
+        return self._done(services.ROLE_LIST, roles=sorted(self._accounts.roles))
 
     def role_delete(self, request: Any) -> Any:
         self._permissions_of(request.role)
-        del self._roles[request.role]
-        for roles in self._users.values():
+        del self._accounts.roles[request.role]
+        for roles in self._accounts.users.values():
             if request.role in roles:
                 roles.remove(request.role)
         return self._changed(services.ROLE_DELETE)
@@ -180,5 +178,5 @@ class _Auth:
         left = [kept for kept in permissions if (kept.key, kept.range_end) != revoked]
         if len(left) == len(permissions):
             raise ErrPermissionNotGranted
-        self._roles[request.role] = left
+        self._accounts.roles[request.role] = left
         return self._changed(services.ROLE_REVOKE_PERMISSION)

@@ -8,6 +8,7 @@ from typing import Any
 from etcdsim import services
 from etcdsim.lease import Lessor
 from etcdsim.server.member import Call, Handlers, Member
+from etcdsim.server.writes import Writes
 
 EXPIRY_INTERVAL_S = 0.5
 #: etcd revokes up to 1,000 leases a second.
@@ -26,13 +27,16 @@ def lease_handlers(member: Member, lessor: Lessor) -> Handlers:
     }
 
 
-async def expire_leases(member: Member, lessor: Lessor) -> None:
+async def expire_leases(lessor: Lessor, writes: Writes) -> None:
     """Revoke what has expired, twice a second, until cancelled; each lease is one revision."""
     while True:
         await asyncio.sleep(EXPIRY_INTERVAL_S)
-        for lease_id in lessor.expired(_REVOKED_AT_ONCE):
-            member.model.delete_keys(lessor.revoke(lease_id))
-            member.tell()
+        revoked = [
+            writes.submit(services.LEASE_REVOKE, services.LEASE_REVOKE.request(ID=lease_id))
+            for lease_id in lessor.expired(_REVOKED_AT_ONCE)
+        ]
+        if revoked:  # what a client revoked first, or couldn't be done, is looked at again
+            await asyncio.wait(revoked)
 
 
 class _Leasing:

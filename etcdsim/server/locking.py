@@ -9,41 +9,45 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from etcdsim import services
+from etcdsim import services, wire
 from etcdsim.errors import EtcdError
 from etcdsim.lease import Lessor
 from etcdsim.model import prefix_range
 from etcdsim.server.member import Handlers, Member
-from etcdsim.txn import Compare, Put
+from etcdsim.server.writes import Writes
 
 _SESSION_TTL_S = 60  # of the lease that a lock gets whose client named none
 _KEEP_ALIVE_INTERVAL_S = 20.0
 
 
-def lock_handlers(member: Member, lessor: Lessor) -> Handlers:
+def lock_handlers(member: Member, lessor: Lessor, writes: Writes) -> Handlers:
     """What answers Lock and Unlock. `lessor`: the one of the member's model."""
-    locking = _Locking(member, lessor)
+    locking = _Locking(member, lessor, writes)
     return {services.LOCK: locking.lock, services.UNLOCK: locking.unlock}
 
 
 class _Locking:
-    def __init__(self, member: Member, lessor: Lessor) -> None:
-        self._member, self._lessor = member, lessor
+    def __init__(self, member: Member, lessor: Lessor, writes: Writes) -> None:
+        self._member, self._lessor, self._writes = member, lessor, writes
 
     async def lock(self, request: Any) -> Any:
         """Answered once the caller owns the lock; a caller that gives up leaves the queue."""
-        lease = request.lease or self._lessor.grant(_SESSION_TTL_S).lease_id
+        lease = request.lease or await self._new_lease()
         prefix = request.name + b"/"
         key = prefix + b"%x" % lease
-        absent = Compare(key, "CREATE", "EQUAL", 0)
-        self._member.model.txn([absent], [Put(key, b"", lease)])
-        self._member.tell()
+        absent = wire.Compare(key=key, target="CREATE", create_revision=0)
+        put = wire.RequestOp(request_put=wire.PutRequest(key=key, lease=lease))
         try:
+            await self._writes.submit(wire.TXN, wire.TxnRequest(compare=[absent], success=[put]))
             await self._wait(prefix, key, 0 if request.lease else lease)
         except asyncio.CancelledError:
             self._delete(key)
             raise
         return services.LOCK.response(header=self._member.header(), key=key)
+
+    async def _new_lease(self) -> int:
+        request = services.LEASE_GRANT.request(TTL=_SESSION_TTL_S)
+        return int((await self._writes.submit(services.LEASE_GRANT, request)).ID)
 
     async def _wait(self, prefix: bytes, key: bytes, own_lease: int) -> None:
         """Until `key` is the oldest one with the prefix. O(waiting) for each write meanwhile."""
@@ -65,10 +69,9 @@ class _Locking:
         finally:
             unsubscribe()
 
-    def _delete(self, key: bytes) -> None:
-        self._member.model.delete_range(key)
-        self._member.tell()
+    def _delete(self, key: bytes) -> asyncio.Future[Any]:
+        return self._writes.submit(wire.DELETE_RANGE, wire.DeleteRangeRequest(key=key))
 
-    def unlock(self, request: Any) -> Any:
-        self._delete(request.key)
+    async def unlock(self, request: Any) -> Any:
+        await self._delete(request.key)
         return services.UNLOCK.response(header=self._member.header())

@@ -10,6 +10,7 @@ from etcdsim import wire
 from etcdsim.errors import ErrCorrupt, ErrNoSpace, ErrRequestTooLarge
 from etcdsim.hash_kv import KvHashes, keeps_tombstones
 from etcdsim.model import Model
+from etcdsim.server.accounts import Accounts
 
 VERSION = "3.5.30"  # the newest that could be compared with a real server
 CLUSTER_ID, MEMBER_ID, RAFT_TERM = 0x0CDF818194E3A8C32, 0x8E9E05C52164694D, 2
@@ -76,6 +77,7 @@ class Member:
         self.raft_index = 4  # of a fresh member; every request that writes adds one
         self.client_url = ""  # known once it listens
         self.alarms: set[tuple[int, int]] = set()  # (type, member)
+        self.accounts = Accounts()
         self.db_bytes = 5 * _PAGE_BYTES
         self._listeners: list[Callable[[], None]] = []
         self._told = self._state()

@@ -45,7 +45,7 @@ class Served:
         handlers = {**self.simulation.handlers, wire.WATCH: self.hub.watch}
         self.loop = asyncio.get_running_loop()
         server, port = await listen(self.member, handlers, "127.0.0.1:0")
-        expiry = asyncio.ensure_future(expire_leases(self.member, self.lessor))
+        expiry = asyncio.ensure_future(expire_leases(self.lessor, self.simulation.writes))
         self.endpoint = f"127.0.0.1:{port}"
         self._started.set()
         await self._stop.wait()

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
@@ -14,8 +15,9 @@ import pytest
 
 grpc = pytest.importorskip("grpc")
 
-from etcdsim import wire  # noqa: E402
+from etcdsim import services, wire  # noqa: E402
 from etcdsim.cli import main  # noqa: E402
+from etcdsim.server.log import Log  # noqa: E402
 
 SERVE = [sys.executable, "-W", "error", "-m", "etcdsim", "serve"]
 
@@ -118,3 +120,41 @@ def test_without_grpcio() -> None:
     assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr.startswith("etcdsim: serve needs grpcio: pip install btreecache[etcd]")
     assert done.stderr.count("\n") == 1
+
+
+def test_a_data_directory_that_cannot_be_used(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["serve", "--listen=127.0.0.1:0", "--data-dir"]
+    log = Log(tmp_path / "used")
+    assert main([*arguments, str(tmp_path / "used")]) == 2
+    log.close()
+    (tmp_path / "file").touch()
+    assert main([*arguments, str(tmp_path / "file")]) == 2
+    (tmp_path / "log.fs").write_bytes(b"something else")
+    assert main([*arguments, str(tmp_path)]) == 3
+    assert capsys.readouterr().err.splitlines() == [
+        f"etcdsim: {tmp_path}/used: another process uses it",
+        f"etcdsim: {tmp_path}/file: File exists",
+        f"etcdsim: {tmp_path}/log.fs: not a log of etcdsim",
+    ]
+
+
+def test_what_was_answered_survives_a_kill(tmp_path: Path) -> None:
+    command = [*SERVE, "--listen=127.0.0.1:0", f"--data-dir={tmp_path}"]
+    command += ["--profile=churn", "--objects=10", "--writes=30"]
+    grants: list[int] = []
+    for start in range(2):
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            endpoint = process.stdout.readline().decode().split()[1]
+            grants.append(ask(endpoint, services.LEASE_GRANT, TTL=600).ID)
+            if start == 0:
+                ask(endpoint, wire.PUT, key=b"mine", value=b"v", lease=grants[0])
+            everything = ask(endpoint, wire.RANGE, key=b"\0", range_end=b"\0")
+            if start == 0:
+                before = everything
+            process.kill()
+    assert before.header.revision > 32
+    assert everything == before
+    assert grants[0] != grants[1]
