@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from random import Random
 from time import monotonic
@@ -21,9 +22,10 @@ from msgspec.structs import replace
 
 from btreecache.codec import Codec, Transform
 from btreecache.element import Element
-from btreecache.errors import FeedFault, FutureRevision, NotReady
+from btreecache.errors import Compacted, FeedFault, FutureRevision, NotReady
 from btreecache.event import Batch, Event, Progress
 from btreecache.feed import check_event, check_keys, check_order, check_progress
+from btreecache.history import History
 from btreecache.index import Index, Indexes
 from btreecache.scope import Scope, Scopes
 from btreecache.snapshot import Page, Snapshot
@@ -97,6 +99,7 @@ class Cache:
     transform  called with every element after the codec, before it is stored. It may drop content
                (Element.altered), not change the key or the revisions; and must not raise
     indexes    declared indexes, kept in every snapshot
+    archive    where all this is written down and can be read again: `restore` takes it up
     now        clock in seconds
     """
 
@@ -108,9 +111,11 @@ class Cache:
         codec: Codec | None = None,
         transform: Transform | None = None,
         indexes: Iterable[Index] = (),
+        archive: History | None = None,
         now: Callable[[], float] = monotonic,
     ) -> None:
         self.prefix = prefix
+        self.archive = archive
         self.bounds = bounds or Bounds()
         self.indexes = tuple(indexes)
         self._read = _reader(codec, transform)
@@ -248,6 +253,21 @@ class Cache:
             state = self._state
             return self._scopes.enter(prefix, exact=exact, since=state.readable().current), state
 
+    def archived(self, revision: int) -> AbstractContextManager[Snapshot]:
+        """The state at a revision that the window no longer holds, read from the archive's disk;
+        for one thread, until the end of the context.
+
+        Raises Compacted if there is none, as ArchivedHistory.snapshot otherwise.
+        """
+        if self.archive is None:
+            raise Compacted(revision, self.oldest)
+        return self.archive.snapshot(revision, self.read)
+
+    @property
+    def durable_revision(self) -> int:
+        """Everything up to it outlives this process; 0: nothing does, or there is no archive."""
+        return self.archive.durable_revision if self.archive else 0
+
     def wait_for(self, revision: int, timeout_s: float | None = None) -> Snapshot:
         """Wait until the cache has reached `revision`; the snapshot at it.
 
@@ -299,6 +319,42 @@ class Cache:
 
     # Writing: one thread.
 
+    def restore(self) -> bool:
+        """Take up the window that the archive holds; whether there was one. Reads the disk.
+
+        To be called before anything was written here: the source is then followed on from
+        `self.revision`. O(elements + changes in the window). Raises ArchiveError.
+        """
+        assert self._state.window is None, "a cache is restored before it is filled"
+        if self.archive is None:
+            return False
+        bounds = self.bounds
+        found = self.archive.restore(self.read, bounds.age_s, bounds.revisions)
+        if found is None:
+            return False
+        now = self._now()
+        indexes = Indexes.of(self.indexes, found.tree.values())
+        window = Window.of(found.revision, found.tree, now - found.age_s, indexes)
+        for batch, tree, age_s in found.steps:
+            editor, superseded_bytes = indexes.edit(), 0
+            for event in batch.events:
+                editor.change(event.previous, event.element)
+                if event.previous is not None:
+                    superseded_bytes += event.previous.size_bytes()
+            indexes = editor.freeze()
+            superseded_bytes += NODE_BYTES * len(batch.events) * (tree.root.height + 1)
+            window = window.append(batch, tree, now - age_s, superseded_bytes, indexes)
+        for gap in found.gaps:
+            window = window.with_gap(*gap)
+        window = window.progress(max(found.current, window.current)).evict(self.bounds, now)
+        if self._read is not None:
+            problems = {kept.key: kept.problem for kept in window.newest.values() if kept.problem}
+            self._unreadable = MappingProxyType(problems)
+        if self._verifier:
+            self._verifier.replaced(window.newest)
+        self._publish(State(window, None, 0, now))
+        return True
+
     def replace(
         self, revision: int, elements: Iterable[Element], *, as_batch: bool = False
     ) -> None:
@@ -333,6 +389,8 @@ class Cache:
         else:
             window = Window.of(revision, tree, now, indexes)
             self._publish(State(window, None, state.epoch + 1, now))
+        if self.archive:
+            self.archive.began(revision, tree)
 
     def _tree_of(self, revision: int, elements: Iterable[Element]) -> Tree[bytes, Element]:
         if self._read is not None:
@@ -399,6 +457,8 @@ class Cache:
         if read is not None:
             self._note_unreadable(kept)
         self._publish(State(window, state.suspect_after, state.epoch, now), kept)
+        if self.archive:
+            self.archive.appended(kept, window.newest)
 
     def progress(self, mark: Progress) -> None:
         """Take the source's word that everything up to the mark was delivered. Raises FeedFault."""
@@ -411,6 +471,8 @@ class Cache:
         now = self._now()
         window = window.progress(mark.revision).evict(self.bounds, now)
         self._publish(State(window, state.suspect_after, state.epoch, now))
+        if self.archive:
+            self.archive.progressed(mark.revision)
 
     def compact(self, revision: int) -> None:
         """Forget below `revision` (I8). Raises FutureRevision, NotReady."""
@@ -427,6 +489,8 @@ class Cache:
             self._suspect = Snapshot(state.window.last_revision, state.window.newest)
         good = fault.good if state.suspect_after is None else min(fault.good, state.suspect_after)
         self._publish(replace(state, suspect_after=good))
+        if self.archive:
+            self.archive.distrusted(good)
         return fault
 
     def _note_unreadable(self, batch: Batch) -> None:

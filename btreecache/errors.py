@@ -104,6 +104,10 @@ class Compacted(BtreecacheError):
         self.revision, self.oldest, self.continue_token = revision, oldest, continue_token
 
 
+class ArchiveError(BtreecacheError):
+    """The archive can't be opened, read or written, or isn't one."""
+
+
 class Invalid(BtreecacheError):
     """Options that can't be combined, each named with its field; all of them at once."""
 

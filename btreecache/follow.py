@@ -30,7 +30,8 @@ log = logging.getLogger(__name__)
 class Follower(Stepper):
     """Feeds one cache from one source. Only one thread may call `step`; `start` makes that thread.
 
-    It begins with a list, or where the cache holds a state of this source already, right after it.
+    It begins with a list, or where the cache or its archive holds a state of this source already,
+    right after it.
 
     on_gap      what a watcher sees of a resynchronisation: "resync", Compacted (it must list
                 again); "diff", the net change as one batch marked synthetic
@@ -60,6 +61,7 @@ class Follower(Stepper):
         self._backoff = Backoff(now, rng or Random(0), backoff_first_s, backoff_ceiling_s)
         self._watched_after = 0  # where the stream began
         self._must_list = not cache.ready
+        self._must_restore = self._must_list and cache.archive is not None
         self._trouble: BtreecacheError | None = None
 
     @property
@@ -77,6 +79,9 @@ class Follower(Stepper):
             self._stopping.wait(min(timeout_s, self._backoff.remaining_s()))
             return False
         try:
+            if self._must_restore:
+                self._restore()
+                return True
             if self._must_list:
                 self._list()
                 return True
@@ -99,6 +104,11 @@ class Follower(Stepper):
         cache, known = self._cache, self._compaction.revision if self._compaction else 0
         if cache.oldest < known and cache.oldest < cache.revision:
             cache.compact(min(known, cache.revision))
+
+    def _restore(self) -> None:
+        """Go on from what is archived; a source that has compacted it is listed, as ever."""
+        self._must_list = not self._cache.restore()
+        self._must_restore = False
 
     def _list(self) -> None:
         listing = self._source.list(self._cache.prefix)

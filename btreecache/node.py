@@ -138,6 +138,11 @@ def make(
     return _Whole(height, keys, count, owner, None, *entries)
 
 
+def opened(node: Node[K]) -> Node[K]:
+    """The node itself: of one that stays in an archive until it is looked at, what is there."""
+    return node if type(node) is _Whole else node.load()  # type: ignore[attr-defined]
+
+
 def spliced(run: tuple[M, ...], i: int, dropped: int, *new: M) -> tuple[M, ...]:
     """The run with some entries dropped at `i` and others put there."""
     entries = [*run]  # A list is the fastest way from one tuple to another.
@@ -147,7 +152,7 @@ def spliced(run: tuple[M, ...], i: int, dropped: int, *new: M) -> tuple[M, ...]:
 
 def inserted(leaf: Node[K], i: int, key: K, value: object, owner: object) -> Node[K]:
     """The leaf with one more item, at place `i`, which may be one too many. Faster than `make`."""
-    keys, fields = [*leaf.keys], astuple(leaf)
+    keys, fields = [*leaf.keys], astuple(opened(leaf))
     keys.insert(i, key)
     low, high = fields[_HEAD : _HEAD + i], fields[_HEAD + i : -1]
     return _Whole(0, tuple(keys), len(keys), owner, None, *low, value, *high)
@@ -155,7 +160,7 @@ def inserted(leaf: Node[K], i: int, key: K, value: object, owner: object) -> Nod
 
 def removed(leaf: Node[K], i: int, owner: object) -> Node[K]:
     """The leaf without the item at place `i`, which may leave too few."""
-    keys, fields = [*leaf.keys], astuple(leaf)
+    keys, fields = [*leaf.keys], astuple(opened(leaf))
     del keys[i]
     low, high = fields[_HEAD : _HEAD + i], fields[_HEAD + i + 1 :]
     return _Whole(0, tuple(keys), len(keys), owner, None, *low, *high)
@@ -241,7 +246,7 @@ def runs(
     stack = [iter([root])]
     while stack:
         for node in stack[-1]:
-            keys, fields = node.keys, astuple(node)
+            keys, fields = node.keys, astuple(opened(node))
             # What no bound cuts, all leaves of a walk forward but the last, needs no search.
             if start is None and (stop is None or (keys and keys[-1] < stop)):
                 entries = fields[_HEAD : _HEAD + len(keys)]
@@ -366,7 +371,7 @@ def check_node(place: Place) -> Iterator[str]:
             yield f"I1 at {path}: key {a!r} is not below its successor {b!r}"
     if size > node.most:
         yield f"I2 at {path}: {size} entries are more than {node.most}"
-    spare = sum([entry is not None for entry in astuple(node)[_HEAD + size :]])
+    spare = sum([entry is not None for entry in astuple(opened(node))[_HEAD + size :]])
     if spare:
         yield f"I2 at {path}: {spare} entries without a key"
     if node.count != items:

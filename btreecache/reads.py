@@ -183,12 +183,13 @@ class Reads:
     def situation(self, state: State) -> Situation:
         """What a plan made on this state has to know."""
         window = state.window
+        archived = self.cache.archive.oldest if self.cache.archive else 0
         serving = window is not None and state.suspect_after is None
         safe = not self.source_only and self.progress.safe()
         return Situation(
             features=self.features,
             current=window.current if window else 0,
-            oldest=window.oldest if window else 0,
+            oldest=min(archived or window.oldest, window.oldest) if window else 0,
             watch_floor=window.watch_floor if window else 0,
             suspect_after=state.suspect_after,
             downtime_s=0.0 if serving else self.cache.age_s,
@@ -299,6 +300,9 @@ class Reads:
             match step:
                 case FromCache(revision=revision):
                     try:
+                        if self._is_archived(state, revision):
+                            past: T = yield Call(partial(self._past, from_cache, step))
+                            return past
                         snapshot = state.at(revision)
                     except (Compacted, NotReady) as error:
                         gone = isinstance(error, Compacted)
@@ -315,6 +319,20 @@ class Reads:
                     raise error
                 case _:
                     raise AssertionError("a read doesn't watch, and has waited")
+
+    def _is_archived(self, state: State, revision: int | None) -> bool:
+        """Whether only the archive may have a revision."""
+        window = state.window
+        return bool(
+            self.cache.archive and window and revision is not None and revision < window.oldest
+        )
+
+    def _past(self, from_cache: Callable[[Snapshot, FromCache], T], step: FromCache) -> T:
+        """What is read of a revision in the archive; blocks. Nothing of it stays open."""
+        assert step.revision is not None
+        with self.cache.archived(step.revision) as snapshot:
+            found = from_cache(snapshot, step)
+        return found._replace(range=None) if isinstance(found, ListPage) else found
 
     def _prepared(self, step: Step, state: State) -> Steps[tuple[Step, State]]:
         """Ask and wait as long as the plan says so: the step after it, and the state to take it on.

@@ -17,6 +17,7 @@ from btreecache.codec import Codec, Transform
 from btreecache.element import Element
 from btreecache.errors import BadRequest, Conflict
 from btreecache.event import Batch, Event
+from btreecache.history import History
 from btreecache.index import Index
 from btreecache.snapshot import Snapshot
 from btreecache.window import Bounds
@@ -40,6 +41,8 @@ class Store(Cache):
 
     Reads are the Cache's, from any thread without a lock; writes may come from any thread and take
     turns. `bounds` say how much history is kept; `codec`, `transform` and `indexes` are a Cache's.
+    With an `archive` the store goes on from what is archived, which is read here; a write is safe
+    once `durable_revision` has reached it. Raises ArchiveError.
     """
 
     def __init__(
@@ -49,11 +52,20 @@ class Store(Cache):
         codec: Codec | None = None,
         transform: Transform | None = None,
         indexes: Iterable[Index] = (),
+        archive: History | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        super().__init__(bounds=bounds, codec=codec, transform=transform, indexes=indexes, now=now)
+        super().__init__(
+            bounds=bounds,
+            codec=codec,
+            transform=transform,
+            indexes=indexes,
+            archive=archive,
+            now=now,
+        )
         self._writing = threading.Lock()
-        self.replace(1, ())
+        if not self.restore():
+            self.replace(1, ())
 
     def put(self, key: bytes, value: bytes, *, expect: int | None = None) -> int:
         """Set one key; the new revision. `expect`: see txn."""

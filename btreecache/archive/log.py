@@ -1,0 +1,81 @@
+"""Logs: the batches of a group, from which every revision between two checkpoints is made again.
+
+A log refers to elements in runs. Those that the group's own checkpoint still holds are in its runs;
+those that were superseded inside the group are in runs that only the log refers to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from btreecache.archive.checkpoint import REFERENCE_BYTES, runs_of
+from btreecache.archive.nodes import ArchivedTree, Nodes, Place
+from btreecache.archive.records import Log
+from btreecache.element import Element
+from btreecache.event import Batch, Event
+
+
+def log_of(batches: Iterable[tuple[Batch, float]], placed: dict[int, Place]) -> tuple[Log, int]:
+    """The log of batches, each with its time of arrival, and what it costs to write.
+
+    `placed`: where the elements are that the checkpoint after the batches has written. O(events).
+    """
+    batches = list(batches)
+    puts = [e.element for batch, _ in batches for e in batch.events if e.element is not None]
+    superseded = [element for element in puts if id(element) not in placed]
+    where, size = dict(placed), 0
+    for run, group, written in runs_of(superseded):
+        size += written
+        where.update({id(element): (run, index) for index, element in enumerate(group)})
+    runs: dict[Any, int] = {}
+    written_batches = []
+    for batch, arrived_s in batches:
+        events: list[bytes | tuple[bytes, int, int]] = []
+        for event in batch.events:
+            size += len(event.key) + REFERENCE_BYTES
+            if event.element is None:
+                events.append(event.key)
+                continue
+            run, index = where[id(event.element)]
+            events.append((event.key, runs.setdefault(run, len(runs)), index))
+        written_batches.append((batch.revision, arrived_s, batch.synthetic, tuple(events)))
+    return Log((tuple(runs), tuple(written_batches))), size
+
+
+def replayed(tree: ArchivedTree, log: Log, upto: int) -> ArchivedTree:
+    """The tree after the batches of a log up to a revision. O(events * log n), loads no element."""
+    runs, batches = log.state
+    editor = tree.edit()
+    for revision, _, _, events in batches:
+        if revision > upto:
+            break
+        for event in events:
+            if isinstance(event, bytes):
+                editor.delete(event)
+            else:
+                key, run, index = event
+                editor.set(key, (runs[run], index))  # type: ignore[arg-type]  # a place
+    return tree.edited(editor)
+
+
+def batches_of(
+    log: Log, nodes: Nodes, after: int = 0, upto: int | None = None
+) -> Iterator[tuple[Batch, float]]:
+    """The batches of a log above `after` and not above `upto`, each with its time of arrival.
+
+    The events don't say what was there before. Lazy: an element is loaded with its batch.
+    """
+    runs, batches = log.state
+    for revision, arrived_s, synthetic, events in batches:
+        if revision > after and (upto is None or revision <= upto):
+            found = tuple([_event(event, runs, nodes) for event in events])
+            yield Batch(revision, found, synthetic), arrived_s
+
+
+def _event(event: Any, runs: tuple[Any, ...], nodes: Nodes) -> Event:
+    if isinstance(event, bytes):
+        return Event(event, None)
+    key, run, index = event
+    element: Element = nodes.element((runs[run], index))
+    return Event(key, element)

@@ -1,0 +1,254 @@
+"""Archived trees: ordinary immutable nodes, loaded from records when they are looked at.
+
+The one idea: a child that isn't in memory is represented by a `Stub`, which knows what its parent
+says of it (height and count) and loads the rest when it is asked. So everything that works on
+trees, ranges, ranks, diffs, editors, works on archived ones, and reads only the nodes on its way.
+What was loaded is remembered up to a budget of bytes, the least recently used is forgotten.
+
+There is one stub of a record as long as anybody holds it, so trees of one `Nodes` share them as
+trees in memory share nodes, and a diff looks only at what differs.
+
+For one thread, as the ZODB connection that records come from.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from pickle import UnpicklingError
+from threading import get_ident
+from typing import Any, ClassVar, TypeAlias, cast
+from weakref import WeakValueDictionary
+
+from msgspec.structs import replace
+from ZODB.POSException import POSError, POSKeyError
+
+from btreecache.archive.records import Branch, Leaf, Run
+from btreecache.element import Element
+from btreecache.errors import ArchiveError, Compacted
+from btreecache.node import ABSENT, FAN_OUT, Absent, Aggregate, M, Node, find, make
+from btreecache.tree import Editor, Tree
+
+#: What is remembered of one archive by one reader.
+CACHE_BYTES = 32 << 20
+
+#: What a node and an element cost beside the bytes in them, roughly.
+NODE_BYTES, ELEMENT_BYTES = 2_000, 300
+
+#: What reading a damaged file may raise.
+DAMAGE = (POSError, UnpicklingError, EOFError, ValueError, TypeError, LookupError, AttributeError)
+
+#: Where an element is: a run, and its place in it.
+Place: TypeAlias = tuple[Run, int]
+
+_LEAST = (FAN_OUT + 1) // 2
+
+
+class Stub:
+    """A node that is in the archive. It has what a Node has; reading most of it loads it."""
+
+    most: ClassVar[int] = FAN_OUT
+    least: ClassVar[int] = _LEAST
+    owner: ClassVar[None] = None
+
+    __slots__ = ("__weakref__", "_nodes", "_record", "count", "height", "kept")
+
+    def __init__(self, nodes: Nodes, record: Leaf | Branch, height: int, count: int) -> None:
+        self._nodes = nodes
+        self._record = record
+        self.height = height
+        self.count = count
+        self.kept: dict[Any, Any] | None = None
+
+    def load(self) -> Node[bytes]:
+        """The node itself."""
+        return self._nodes.node(self._record)
+
+    def __getattr__(self, name: str) -> Any:
+        # Keys, entries, and how to copy them; `kept` belongs to the stub, which lives longer.
+        return getattr(self.load(), name)
+
+
+class Nodes:
+    """Nodes and elements of one archive by their records, for one thread.
+
+    thread        the one that may load from it: the maker's, until somebody sets another
+    read          what is made of the source's elements
+    cache_bytes   of nodes and elements that are remembered, estimated
+    """
+
+    def __init__(
+        self, read: Callable[[Element], Element] | None = None, cache_bytes: int = CACHE_BYTES
+    ) -> None:
+        self.thread = get_ident()
+        self._read = read
+        self._cache_bytes = cache_bytes
+        self._cached: OrderedDict[bytes, tuple[Any, int]] = OrderedDict()
+        self._used_bytes = 0
+        self._aggregates: dict[Any, Aggregate[bytes, Any, Any]] = {}
+        self._stubs: WeakValueDictionary[bytes, Stub] = WeakValueDictionary()
+
+    def tree(self, root: Leaf | Branch, count: int) -> ArchivedTree:
+        """The tree below a root record."""
+        height = root.state[0] if isinstance(root, Branch) else 0
+        return ArchivedTree(cast(Node[bytes], self._stub(root, height, count)), nodes=self)
+
+    def node(self, record: Leaf | Branch) -> Node[bytes]:
+        """The node of a record, its children stubs, its items places."""
+        return cast(Node[bytes], self._remembered(record, self._load_node))
+
+    def element(self, place: Place) -> Element:
+        """The element at a place."""
+        run, index = place
+        elements: tuple[Element, ...] = self._remembered(run, self._load_run)
+        return elements[index]
+
+    def of_places(self, agg: Aggregate[bytes, Element, M]) -> Aggregate[bytes, Any, M]:
+        """An aggregate over elements as one over places: always the same one, as it is kept."""
+        found = self._aggregates.get(agg)
+        if found is None:
+
+            def measure(key: bytes, item: Any) -> M:
+                return agg.measure(key, item if isinstance(item, Element) else self.element(item))
+
+            found = Aggregate(agg.name, agg.zero, measure, agg.combine)
+            self._aggregates[agg] = found
+        return found
+
+    def _remembered(self, record: Any, load: Callable[[Any], tuple[Any, int]]) -> Any:
+        oid, cached = record._p_oid, self._cached
+        found = cached.get(oid)
+        if found is not None:
+            cached.move_to_end(oid)
+            return found[0]
+        assert get_ident() == self.thread, (
+            "an archived snapshot belongs to the thread that opened it"
+        )
+        try:
+            value, size = load(record)
+        except POSKeyError:
+            # Packed away beside us, as it was no longer retained; or the archive is damaged, which
+            # `archive verify` tells.
+            raise Compacted(0, message="no longer archived: packed meanwhile") from None
+        except DAMAGE as error:
+            raise ArchiveError(f"the archive can't be read: {error}") from error
+        record._p_deactivate()  # What was made of it is kept; its own state would be a second copy.
+        cached[oid] = value, size
+        self._used_bytes += size
+        while self._used_bytes > self._cache_bytes and len(cached) > 1:
+            self._used_bytes -= cached.popitem(last=False)[1][1]
+        return value
+
+    def _load_node(self, record: Leaf | Branch) -> tuple[Node[bytes], int]:
+        if isinstance(record, Branch):
+            height, keys, children, counts = record.state
+            entries: tuple[Any, ...] = tuple(
+                self._stub(child, height - 1, count)
+                for child, count in zip(children, counts, strict=True)
+            )
+            return make(height, keys, entries, sum(counts), None), NODE_BYTES
+        keys, entries = keys_of(record), tuple(places_of(record))
+        size = NODE_BYTES + sum(map(len, keys))
+        return make(0, keys, entries, len(keys), None), size
+
+    def _load_run(self, record: Run) -> tuple[tuple[Element, ...], int]:
+        elements = tuple(elements_of(record, self._read))
+        return elements, sum(e.size_bytes() for e in elements)
+
+    def _stub(self, record: Leaf | Branch, height: int, count: int) -> Stub:
+        oid = record._p_oid
+        stub = self._stubs.get(oid)
+        if stub is None:
+            stub = self._stubs[oid] = Stub(self, record, height, count)
+        return stub
+
+
+class ArchivedTree(Tree[bytes, Element], gc=False, eq=False):
+    """A tree whose items are places in runs, and are read as the elements there.
+
+    `nodes` is where they are loaded from. What an editor puts may be places or elements.
+    """
+
+    nodes: Nodes | None = None
+
+    def _element(self, item: Any) -> Element:
+        if isinstance(item, Element):
+            return item
+        assert self.nodes is not None
+        return self.nodes.element(item)
+
+    def __getitem__(self, key: bytes) -> Element:
+        return self._element(super().__getitem__(key))
+
+    def get(self, key: bytes, default: Element | None = None) -> Element | None:
+        item = find(self._root, key)
+        return default if item is ABSENT else self._element(item)
+
+    def items(
+        self, start: bytes | None = None, stop: bytes | None = None, reverse: bool = False
+    ) -> Iterator[tuple[bytes, Element]]:
+        for key, item in super().items(start, stop, reverse):
+            yield key, self._element(item)
+
+    def values(
+        self, start: bytes | None = None, stop: bytes | None = None, reverse: bool = False
+    ) -> Iterator[Element]:
+        return map(self._element, super().values(start, stop, reverse))
+
+    def select(self, index: int) -> tuple[bytes, Element]:
+        key, item = super().select(index)
+        return key, self._element(item)
+
+    def aggregate(
+        self,
+        agg: Aggregate[bytes, Element, M],
+        start: bytes | None = None,
+        stop: bytes | None = None,
+    ) -> M:
+        assert self.nodes is not None
+        return super().aggregate(self.nodes.of_places(agg), start, stop)
+
+    def changes(
+        self, other: Tree[bytes, Element]
+    ) -> Iterator[tuple[bytes, Element | Absent, Element | Absent]]:
+        theirs = other._element if isinstance(other, ArchivedTree) else _itself
+        for key, old, new in super().changes(other):
+            was = old if old is ABSENT else self._element(old)
+            now = new if new is ABSENT else theirs(new)
+            if was != now:  # An element may have been written down twice.
+                yield key, was, now
+
+    def edited(self, editor: Editor[bytes, Any]) -> ArchivedTree:
+        """What an editor of this tree has made of it."""
+        tree = editor.freeze()
+        return self if tree is self else ArchivedTree(tree._root, nodes=self.nodes)
+
+
+def _itself(element: Element) -> Element:
+    return element
+
+
+def keys_of(leaf: Leaf) -> tuple[bytes, ...]:
+    """The keys of a leaf."""
+    prefix, suffixes = leaf.state[:2]
+    return tuple([prefix + suffix for suffix in suffixes])
+
+
+def places_of(leaf: Leaf) -> Iterator[Place]:
+    """Where the elements of a leaf are, in the order of its keys."""
+    runs, _, places = leaf.state[2:]
+    return ((runs[run], index) for run, index in batched_pairs(places))
+
+
+def batched_pairs(flat: tuple[int, ...]) -> Iterator[tuple[int, int]]:
+    """(0th, 1st), (2nd, 3rd), ..."""
+    return zip(flat[::2], flat[1::2], strict=True)
+
+
+def elements_of(run: Run, read: Callable[[Element], Element] | None) -> Iterator[Element]:
+    """The elements of a run: the source's, or what `read` makes of them."""
+    for key, value, mod_revision, create_revision, version, digest in run.state:
+        element = Element(key, value, mod_revision, create_revision, version)
+        if read is not None:
+            element = read(element)
+        yield replace(element, source_digest=digest) if digest else element

@@ -1,0 +1,229 @@
+"""Reading: one history as it is in the archive, for one thread; snapshots at any of its revisions.
+
+A revision is a checkpoint, or lies between two: then it is the first of them and a replay of the
+log between. The state at a time is the last one that had arrived by then.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import get_ident
+from typing import Any
+
+import transaction
+from ZODB.POSException import POSKeyError
+
+from btreecache.archive.log import batches_of, replayed
+from btreecache.archive.nodes import CACHE_BYTES, DAMAGE, ArchivedTree, Nodes
+from btreecache.archive.records import NAME, Group, GroupState, History, HistoryState
+from btreecache.element import Element
+from btreecache.errors import ArchiveError, BadRequest, Compacted, FutureRevision
+from btreecache.event import Batch
+from btreecache.snapshot import Snapshot
+
+#: Trees that were replayed and are remembered: of page chains that are being walked.
+REPLAYED_MAX = 8
+
+
+class Reading:
+    """One history of an archive. For the thread that made it; close it there.
+
+    What is read is what was committed when it was made, or when `refresh` was last called. A record
+    that a pack takes away meanwhile belongs to a revision that is no longer retained: Compacted.
+
+    read          what is made of the source's elements; None: nothing
+    cache_bytes   of what is remembered of nodes and elements, estimated
+    """
+
+    def __init__(
+        self,
+        database: Any,
+        prefix: bytes | None,
+        read: Callable[[Element], Element] | None = None,
+        cache_bytes: int = CACHE_BYTES,
+    ) -> None:
+        self._manager = transaction.TransactionManager()
+        self._connection = database.open(self._manager)
+        self._nodes = Nodes(read, cache_bytes)
+        self._replayed: OrderedDict[int, ArchivedTree] = OrderedDict()
+        self._state: HistoryState
+        try:
+            histories = self._connection.root()[NAME].state[1]
+            self.prefix = _only(histories) if prefix is None else prefix
+            self.refresh()
+        except BaseException:
+            self.close()
+            raise
+
+    def refresh(self) -> None:
+        """See what was committed meanwhile. What is remembered stays right: records never change.
+        Raises ArchiveError if the archive has no history of the prefix (any more)."""
+        self._check_thread()
+        self._manager.abort()
+        self._manager.begin()
+        with self._reading():
+            record = self._connection.root()[NAME].state[1].get(self.prefix)
+            if record is None:
+                raise ArchiveError(f"the archive has no history of {self.prefix!r}")
+            assert isinstance(record, History)
+            self._state = record.read()
+
+    def take_over(self) -> None:
+        """It belongs to the calling thread from now on. The one before must be done with it."""
+        self._nodes.thread = get_ident()
+
+    def close(self) -> None:
+        """Idempotent."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._manager.abort()
+            connection.close()
+
+    def __enter__(self) -> Reading:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def oldest(self) -> int:
+        """The lowest revision that can be read; 0 if there is none."""
+        groups = self._state.groups
+        return int(groups.minKey()) if groups else 0
+
+    @property
+    def newest(self) -> int:
+        """The highest revision that can be read; 0 if there is none."""
+        return self._state.complete if self._state.groups else 0
+
+    @property
+    def state(self) -> HistoryState:
+        """What the archive says of this history."""
+        return self._state
+
+    @property
+    def nodes(self) -> Nodes:
+        return self._nodes
+
+    def groups(self, after: int = 0) -> Iterator[GroupState]:
+        """The retained groups above a revision, ascending."""
+        for group in self._state.groups.values(after + 1):
+            yield group.read()
+
+    def snapshot(self, revision: int | None = None) -> Snapshot:
+        """The state at `revision`, None: the newest. O(log n), and O(events) to replay.
+
+        Raises Compacted where it isn't retained or was never archived, FutureRevision above the
+        newest, ArchiveError if the archive is damaged.
+        """
+        self._check_thread()
+        revision = self.newest if revision is None else revision
+        with self._reading(revision):
+            return Snapshot(revision, self._tree(revision))
+
+    def revision_at(self, time_s: float) -> int:
+        """The last revision that had arrived by a time, in seconds since 1970. O(log n + batches of
+        a group). Raises Compacted if it isn't retained."""
+        self._check_thread()
+        with self._reading():
+            found = self._group_before(time_s)
+            if found is None:
+                oldest = next(self.groups(), None)
+                raise Compacted(0, self.oldest, message=_too_early(time_s, oldest))
+            revision = found.revision
+            following = next(self.groups(revision), None)
+            if following is not None and following.log is not None:
+                for number, arrived_s, _, _ in following.log.state[1]:
+                    if arrived_s > time_s:
+                        break
+                    revision = number
+            elif following is None:
+                revision = self.newest
+            return revision
+
+    def batches(self, after: int, upto: int | None = None) -> Iterator[tuple[Batch, float]]:
+        """The retained batches above `after` and not above `upto`, with their times of arrival. The
+        events don't say what was there before. Lazy."""
+        for group in self.groups(after):
+            if group.log is not None:
+                with self._reading():
+                    yield from batches_of(group.log, self._nodes, after, upto)
+            if upto is not None and group.revision >= upto:
+                return
+
+    def _tree(self, revision: int) -> ArchivedTree:
+        groups, newest = self._state.groups, self.newest
+        if revision > newest:
+            raise FutureRevision(revision, newest)
+        following = next(iter(groups.values(revision)), None)
+        if following is None:
+            # Progress was promised above the last batch: the same content.
+            return self._checkpoint(groups[groups.maxKey()].read())
+        state = following.read()
+        if state.revision == revision and state.root is not None:
+            return self._checkpoint(state)
+        if state.base is None or state.base > revision or state.log is None:
+            raise Compacted(revision, self.oldest, message=self._why_not(revision, state))
+        return self._replay(state, revision)
+
+    def _replay(self, state: GroupState, revision: int) -> ArchivedTree:
+        tree = self._replayed.get(revision)
+        if tree is None:
+            assert state.base is not None
+            before: Group = self._state.groups[state.base]
+            tree = replayed(self._checkpoint(before.read()), state.log, revision)
+            self._replayed[revision] = tree
+            if len(self._replayed) > REPLAYED_MAX:
+                self._replayed.popitem(last=False)
+        self._replayed.move_to_end(revision)
+        return tree
+
+    def _checkpoint(self, state: GroupState) -> ArchivedTree:
+        return self._nodes.tree(state.root, state.elements)
+
+    def _group_before(self, time_s: float) -> GroupState | None:
+        """The last group that had arrived whole by a time. O(log groups) loads: times ascend."""
+        keys = list(self._state.groups.keys())
+        low, high = 0, len(keys)
+        while low < high:
+            middle = (low + high) // 2
+            if self._state.groups[keys[middle]].read().last_s <= time_s:
+                low = middle + 1
+            else:
+                high = middle
+        return self._state.groups[keys[low - 1]].read() if low else None
+
+    def _why_not(self, revision: int, following: GroupState) -> str:
+        if revision < self.oldest:
+            return f"too old resource version: {revision} ({self.oldest})"
+        for after, upto, reason, _ in self._state.gaps:
+            if after < revision < upto:
+                return f"resource version {revision} was not archived: {reason} at {upto}"
+        return f"resource version {revision} is no longer archived: {following.revision} is next"
+
+    def _check_thread(self) -> None:
+        assert get_ident() == self._nodes.thread, "a Reading belongs to the thread that made it"
+
+    @contextmanager
+    def _reading(self, revision: int = 0) -> Iterator[None]:
+        try:
+            yield
+        except POSKeyError:
+            raise Compacted(revision, message="no longer archived: packed meanwhile") from None
+        except DAMAGE as error:
+            raise ArchiveError(f"the archive can't be read: {error}") from error
+
+
+def _only(histories: dict[bytes, Any]) -> bytes:
+    if len(histories) != 1:
+        names = ", ".join(sorted(repr(prefix) for prefix in histories)) or "none"
+        raise BadRequest(f"name one of the archive's prefixes: {names}")
+    return next(iter(histories))
+
+
+def _too_early(time_s: float, oldest: GroupState | None) -> str:
+    if oldest is None:
+        return "the archive is empty"
+    return f"nothing was archived {oldest.first_s - time_s:.3f} s before the oldest revision"

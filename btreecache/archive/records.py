@@ -1,0 +1,153 @@
+"""Records: what an archive consists of. Each is an object of ZODB whose state is plain values.
+
+    Root -> History, one for each prefix -> Groups: last revision -> Group
+    Group -> the tree at its last revision: Branch, Leaf -> Run: elements
+          -> Log: the batches since the group before -> Run
+
+Records of trees never change once they are committed, and a new tree shares with the one before
+whatever is the same in both, as trees in memory do. So a group costs what its batches changed. All
+that is retained hangs on the root of the *current* state: ZODB's own history isn't used, and a pack
+keeps exactly what retention keeps.
+
+States are tuples of bytes, numbers and other records: nothing else is ever unpickled (`allowed`).
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, NamedTuple
+
+from BTrees.LOBTree import LOBTree
+from persistent import Persistent
+
+#: Of what the records mean. An archive with a higher one is refused.
+FORMAT = 1
+
+
+class Record(Persistent):  # type: ignore[misc]  # persistent has no types
+    """An object of ZODB that is a tuple, loaded when `state` is first read."""
+
+    __slots__ = ("state",)
+
+    def __init__(self, state: tuple[Any, ...]) -> None:
+        self.state = state
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        return self.state
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.state = state
+
+
+class Run(Record):
+    """Elements, each (key, value, mod_revision, create_revision, version, digest).
+
+    `digest` is Element.source_digest: empty, unless a transform has dropped part of the value.
+    """
+
+
+class Leaf(Record):
+    """Items of a tree in key order: (prefix, suffixes, runs, sizes, places).
+
+    A key is `prefix` and a suffix. Item i is runs[places[2 * i]].state[places[2 * i + 1]]. `sizes`:
+    of the runs in bytes.
+    """
+
+
+class Branch(Record):
+    """Children in key order: (height, keys, children, counts), the fields of a node in memory."""
+
+
+class Log(Record):
+    """Batches: (runs, batches), each batch (revision, arrived_s, synthetic, events).
+
+    An event is a key that was deleted, or (key, run, index) of what was put, which is
+    runs[run].state[index].
+    """
+
+
+class Group(Record):
+    """What one commit adds to a history: `GroupState`."""
+
+    def read(self) -> GroupState:
+        return GroupState(*self.state)
+
+
+class GroupState(NamedTuple):
+    """A group and its checkpoint.
+
+    base        the revision whose state the log continues; None: nothing is known before this group
+    revision    of the last batch or list, and of the checkpoint
+    first_s     when the first batch arrived, seconds since 1970
+    last_s      when the last did
+    root        the root of the tree at `revision`: Leaf or Branch. None: no checkpoint, the log has
+                to be replayed (what came after it was distrusted)
+    elements    how many the tree has
+    digest      of the source's elements at `revision`, mode `values`, 32 bytes big-endian; b"" if
+                there is no checkpoint
+    log         None where the group is a list, or where only its checkpoint is retained
+    batches     how many the group had
+    size_bytes  written for it: elements, nodes and log, as they are in memory
+    """
+
+    base: int | None
+    revision: int
+    first_s: float
+    last_s: float
+    root: Any
+    elements: int
+    digest: bytes
+    log: Any
+    batches: int
+    size_bytes: int
+
+
+class Groups(LOBTree):  # type: ignore[misc]  # BTrees has no types
+    """Last revision -> Group. The sizes are pinned: they are part of the format."""
+
+    max_leaf_size: ClassVar[int] = 60
+    max_internal_size: ClassVar[int] = 500
+
+
+class History(Record):
+    """The history of one prefix: `HistoryState`. Changes with every commit."""
+
+    def read(self) -> HistoryState:
+        return HistoryState(*self.state)
+
+
+class HistoryState(NamedTuple):
+    """groups    Groups
+    complete     how far the history is known to be complete: the last group's revision or higher
+    complete_s   when that became known, seconds since 1970
+    gaps         (after, revision, reason, at_s): revisions between these are not known, ascending
+    writer       a number that each writer draws at its start: a second one can't go unnoticed
+    """
+
+    groups: Any
+    complete: int
+    complete_s: float
+    gaps: tuple[tuple[int, int, str, float], ...]
+    writer: int
+
+
+class Root(Record):
+    """(format, {prefix: History}) of an archive, under NAME in ZODB's root."""
+
+
+NAME = "btreecache"
+
+_ALLOWED: dict[tuple[str, str], Any] = {
+    **{(kind.__module__, kind.__name__): kind for kind in (Run, Leaf, Branch, Log, Group)},
+    **{(kind.__module__, kind.__name__): kind for kind in (Groups, History, Root)},
+}
+_ALLOWED_NAMES = {
+    ("BTrees.LOBTree", "LOBucket"),
+    ("persistent.mapping", "PersistentMapping"),
+    ("copy_reg", "_reconstructor"),
+    ("copyreg", "_reconstructor"),
+}
+
+
+def allowed(module: str, name: str) -> bool:
+    """Whether a class of that name may be unpickled: our records, and what ZODB makes for them."""
+    return (module, name) in _ALLOWED or (module, name) in _ALLOWED_NAMES

@@ -1,0 +1,239 @@
+"""HistoryWriter: makes groups of what one cache has told, within the transactions of a Recorder.
+
+A step of it changes nothing here that a failed commit would have to undo: `prepare` makes records,
+`keep` takes over what was committed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from btreecache.archive.checkpoint import Checkpoint, Stored
+from btreecache.archive.log import log_of
+from btreecache.archive.pending import Appended, Began, Distrusted, Pending, Step
+from btreecache.archive.records import (
+    Branch,
+    Group,
+    Groups,
+    GroupState,
+    History,
+    HistoryState,
+    Leaf,
+)
+from btreecache.archive.retention import Retention, Summary, dropped
+from btreecache.digest import MODULUS, element_digest, recompute
+from btreecache.element import Element
+from btreecache.errors import ArchiveError
+from btreecache.tree import Tree
+
+#: Gaps remembered, the newest.
+GAPS_MAX = 1_000
+
+#: How often retention is looked after.
+RETENTION_S = 10.0
+
+
+class _Prepared(NamedTuple):
+    """What a transaction writes for one history, and what is taken over once it is committed."""
+
+    steps: list[Step]
+    stored: Stored | None
+    digest: int
+    added: Summary | None
+    gone: list[int]
+    complete: int
+
+
+class HistoryWriter:
+    """Writes the history of one prefix. `prepare`, `keep`, `give_up`: the recorder's thread.
+
+    number   of this writer: if another one writes the same history, one of the two fails
+    """
+
+    def __init__(
+        self,
+        prefix: bytes,
+        pending: Pending,
+        retention: Retention,
+        number: int,
+        wall: Callable[[], float],
+    ) -> None:
+        self.prefix = prefix
+        self.pending = pending
+        self.durable_revision = 0
+        self.oldest = 0
+        self._retention = retention
+        self._number = number
+        self._wall = wall
+        self._checkpoint = Checkpoint()
+        self._digest = 0
+        self._groups: list[Summary] | None = None
+        self._claimed = False
+        self._looked_s = 0.0
+        self._prepared: _Prepared | None = None
+
+    def adopt(
+        self,
+        tree: Tree[bytes, Element],
+        records: dict[int, Leaf | Branch],
+        digest: int,
+        oldest: int,
+        durable_revision: int,
+    ) -> None:
+        """Go on from the state that the last group holds, before anything is written."""
+        self._checkpoint.adopt(tree, records)
+        self._digest = digest
+        self.oldest, self.durable_revision = oldest, durable_revision
+
+    def prepare(self, histories: dict[bytes, History], steps_max: int, bytes_max: int) -> bool:
+        """Make one group of what waits, if anything does, in the transaction under way.
+
+        Raises ArchiveError if another writer has taken the history over.
+        """
+        record = self._record(histories)
+        state = record.read()
+        steps, complete = self.pending.take(steps_max, bytes_max)
+        count = _first_of_kind(steps)
+        if count < len(steps):
+            self.pending.put_back(steps[count:])
+            steps, complete = steps[:count], 0
+        try:
+            prepared = self._write(state, steps, complete)
+        except BaseException:
+            self.pending.put_back(steps)
+            raise
+        self._prepared = prepared
+        if not steps and not prepared.gone and prepared.complete <= state.complete:
+            return False
+        gaps = state.gaps
+        if steps and isinstance(steps[0], Began) and state.complete:
+            gap = (state.complete, steps[0].revision, steps[0].reason, steps[0].arrived_s)
+            gaps = (*gaps, gap)[-GAPS_MAX:]
+        complete = prepared.complete
+        record.state = HistoryState(state.groups, complete, self._wall(), gaps, self._number)[:]
+        return True
+
+    def keep(self) -> None:
+        """The transaction was committed."""
+        prepared, self._prepared = self._prepared, None
+        if prepared is None:
+            return
+        if prepared.stored is not None:
+            self._checkpoint.keep(prepared.stored)
+        self._digest = prepared.digest
+        assert self._groups is not None
+        gone = set(prepared.gone)
+        if gone:
+            self._groups = [group for group in self._groups if group.revision not in gone]
+        if prepared.added is not None:
+            self._groups.append(prepared.added)
+        self._claimed = True
+        self.oldest = self._groups[0].revision if self._groups else 0
+        self.durable_revision = prepared.complete
+
+    def give_up(self) -> None:
+        """The transaction failed: what it would have written waits again."""
+        prepared, self._prepared = self._prepared, None
+        if prepared is not None:
+            self.pending.put_back(prepared.steps)
+
+    def _record(self, histories: dict[bytes, History]) -> History:
+        """The history's record, made at first; checked to be ours."""
+        record = histories.get(self.prefix)
+        if record is None:
+            record = History(HistoryState(Groups(), 0, 0.0, (), self._number)[:])
+            histories[self.prefix] = record
+        state = record.read()
+        if self._claimed and state.writer != self._number:
+            raise ArchiveError(f"another process writes the history of {self.prefix!r}")
+        if self._groups is None:
+            self._groups = [summary(group.read()) for group in state.groups.values()]
+        return record
+
+    def _write(self, state: HistoryState, steps: list[Step], complete: int) -> _Prepared:
+        groups, now_s = state.groups, self._wall()
+        gone: list[int] = []
+        stored, added, digest = None, None, self._digest
+        revision = state.complete
+        if steps and isinstance(steps[0], Distrusted):
+            revision = min(revision, steps[0].after)
+            gone, added = _distrust(groups, steps[0].after)
+        elif steps:
+            stored, digest, group = self._group(groups, steps)
+            revision = max(revision, group.revision)
+            groups[group.revision] = Group(group[:])
+            added = summary(group)
+        known = [*(self._groups or ()), *([added] if added else [])]
+        if now_s - self._looked_s >= RETENTION_S:
+            self._looked_s = now_s
+            forgotten = [*dropped(self._retention, known, now_s)]
+            forget(groups, forgotten)
+            gone += forgotten
+        return _Prepared(steps, stored, digest, added, gone, max(revision, complete))
+
+    def _group(self, groups: Any, steps: Sequence[Any]) -> tuple[Stored, int, GroupState]:
+        """The records of one list, or of batches that follow from the last group."""
+        first, last = steps[0], steps[-1]
+        stored = self._checkpoint.store(last.tree)
+        if isinstance(first, Began):
+            digest = recompute(last.tree.values(), "values")
+            base, log, batches, size = None, None, 0, stored.bytes
+        else:
+            digest = self._digest
+            for event in (event for step in steps for event in step.batch.events):
+                if event.previous is not None:
+                    digest -= element_digest(event.previous, "values")
+                if event.element is not None:
+                    digest += element_digest(event.element, "values")
+            digest %= MODULUS
+            base = groups.maxKey()
+            batches = len(steps)
+            log, size = log_of([(s.batch, s.arrived_s) for s in steps], stored.placed)
+            size += stored.bytes
+        group = GroupState(
+            base, last.revision, first.arrived_s, last.arrived_s, stored.root, len(last.tree),
+            digest.to_bytes(32, "big"), log, batches, size,
+        )  # fmt: skip
+        return stored, digest, group
+
+
+def summary(group: GroupState) -> Summary:
+    """What retention has to know of a group."""
+    return Summary(group.revision, group.last_s, group.batches, group.size_bytes)
+
+
+def forget(groups: Any, revisions: Sequence[int]) -> None:
+    """Take groups out. The log of a group whose base went leads nowhere, so it goes as well."""
+    for revision in revisions:
+        del groups[revision]
+        following = next(iter(groups.values(revision)), None)
+        if following is not None:
+            state = following.read()
+            if state.log is not None and state.root is not None:
+                following.state = state._replace(base=None, log=None)[:]
+
+
+def _first_of_kind(steps: Sequence[Step]) -> int:
+    """How many steps make one group: a list alone, a cut alone, batches together."""
+    if not steps or not isinstance(steps[0], Appended):
+        return len(steps[:1])
+    for index, step in enumerate(steps):
+        if not isinstance(step, Appended):
+            return index
+    return len(steps)
+
+
+def _distrust(groups: Any, after: int) -> tuple[list[int], Summary | None]:
+    """Forget what is above a revision: the groups that went, and what is left of the one that has
+    it inside."""
+    gone, added = [], None
+    for revision in list(groups.keys(after + 1)):
+        state = groups[revision].read()
+        gone.append(revision)
+        del groups[revision]
+        if state.base is not None and state.base < after and state.log is not None:
+            cut = state._replace(revision=after, root=None, digest=b"")
+            groups[after] = Group(cut[:])
+            added = summary(cut)
+    return gone, added
