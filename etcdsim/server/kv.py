@@ -11,8 +11,8 @@ from etcdsim.errors import EtcdError
 from etcdsim.server.member import Call, Handlers, Member
 from etcdsim.server.messages import (
     delete_response,
+    fill_kv,
     grows,
-    kv_message,
     put_of,
     put_response,
     range_of,
@@ -107,7 +107,9 @@ class _KV:
             page = self._member.model.do_range(replace(part, limit=min(keys, left)))
             left -= len(page.kvs)
             more = page.count > len(page.kvs)
-            answer = wire.RangeResponse(kvs=[kv_message(kv) for kv in page.kvs])
+            answer = wire.RangeResponse()
+            for kv in page.kvs:
+                fill_kv(answer.kvs.add(), kv)
             if not (more and left):
                 answer.header.CopyFrom(header)
                 answer.more, answer.count = more, count

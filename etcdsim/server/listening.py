@@ -68,7 +68,8 @@ class _Stream:
         return None if data is grpc.aio.EOF else _parse(self._method, data)
 
     async def write(self, message: Any) -> None:
-        await self._context.write(message.SerializeToString())
+        data = message if isinstance(message, bytes) else message.SerializeToString()
+        await self._context.write(data)
 
 
 class _Router(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio has no types

@@ -30,7 +30,7 @@ class Call(Protocol):
         """The next request message, None once the client has sent its last one."""
 
     async def write(self, message: Any) -> None:
-        """Send a response; waits while the client doesn't read."""
+        """Send a response, or its bytes; waits while the client doesn't read."""
 
 
 #: What answers a method, by its shape. Each raises EtcdError for an error status.

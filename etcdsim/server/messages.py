@@ -6,7 +6,6 @@ an unknown target of a compare compares nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, cast
 
 from etcdsim import wire
@@ -111,44 +110,41 @@ def grows(request: Any) -> bool:
     return any(op.WhichOneof("request") == "request_put" for op in ops)
 
 
-def kv_message(kv: KeyValue) -> Any:
-    """A mvccpb.KeyValue."""
-    return wire.KeyValue(
-        key=kv.key,
-        create_revision=kv.create_revision,
-        mod_revision=kv.mod_revision,
-        version=kv.version,
-        value=kv.value,
-        lease=kv.lease,
-    )
+def fill_kv(message: Any, kv: KeyValue) -> None:
+    """Let a mvccpb.KeyValue say `kv`.
 
-
-def _kv_messages(kvs: Iterable[KeyValue]) -> list[Any]:
-    return [kv_message(kv) for kv in kvs]
+    In place: messages that are made one by one and then copied in take four times as long.
+    """
+    message.key = kv.key
+    message.value = kv.value
+    message.create_revision = kv.create_revision
+    message.mod_revision = kv.mod_revision
+    message.version = kv.version
+    message.lease = kv.lease
 
 
 def range_response(result: RangeResult, header: Any) -> Any:
     """A RangeResponse. O(bytes)."""
-    return wire.RangeResponse(
-        header=header, kvs=_kv_messages(result.kvs), more=result.more, count=result.count
-    )
+    response = wire.RangeResponse(header=header, more=result.more, count=result.count)
+    for kv in result.kvs:
+        fill_kv(response.kvs.add(), kv)
+    return response
 
 
 def put_response(result: PutResult, header: Any, prev_kv: bool) -> Any:
     """A PutResponse; `prev_kv`: whether what was there was asked for."""
     response = wire.PutResponse(header=header)
     if prev_kv and result.prev_kv is not None:
-        response.prev_kv.CopyFrom(kv_message(result.prev_kv))
+        fill_kv(response.prev_kv, result.prev_kv)
     return response
 
 
 def delete_response(result: DeleteResult, header: Any, prev_kv: bool) -> Any:
     """A DeleteRangeResponse; `prev_kv`: whether what was there was asked for."""
-    return wire.DeleteRangeResponse(
-        header=header,
-        deleted=result.deleted,
-        prev_kvs=_kv_messages(result.prev_kvs) if prev_kv else (),
-    )
+    response = wire.DeleteRangeResponse(header=header, deleted=result.deleted)
+    for kv in result.prev_kvs if prev_kv else ():
+        fill_kv(response.prev_kvs.add(), kv)
+    return response
 
 
 def txn_response(request: Any, result: TxnResult, header: Any) -> Any:

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 from etcdsim import wire
 from etcdsim.errors import ErrCompacted, ErrDuplicateWatchID, ErrEmptyWatcherRange, EtcdError
-from etcdsim.model import ALL, Event, KeyValue
+from etcdsim.model import ALL, Event
 from etcdsim.server.member import Call, Handlers, Member
+from etcdsim.server.messages import fill_kv
 from etcdsim.server.watch_index import WatchIndex
 
 BATCH_REVISIONS = 1000  # etcd's watchBatchMaxRevs
@@ -32,6 +34,14 @@ _KINDS = {
     (False, True): ("delete",),
     (False, False): (),
 }
+
+
+class _Written(NamedTuple):
+    """What one revision means to all the watches that want the same of it: `events`, encoded
+    once. A response is its own head before them."""
+
+    revision: int
+    events: bytes
 
 
 def watch_handlers(member: Member) -> Handlers:
@@ -114,15 +124,21 @@ class WatchHub:
             for stream in self.streams:  # somebody wrote and compacted without telling in between
                 stream.fall_behind(self.revision + 1)
         for revision in range(self.revision + 1, model.revision + 1):
-            if revision < model.compact_revision:
-                continue
-            concerned = dict.fromkeys(
-                watch for kv in model.records_at(revision) for watch in self.index.at(kv.key)
-            )
-            for watch in concerned:
-                if not watch.is_behind and watch.next_revision <= revision:
-                    watch.stream.hand_out(watch, revision, self.events_at(watch, revision))
+            if revision >= model.compact_revision:
+                self._hand_out(revision)
         self.revision = model.revision
+
+    def _hand_out(self, revision: int) -> None:
+        records = self.member.model.records_at(revision)
+        shared: dict[tuple[object, ...], _Written | None] = {}
+        for watch in dict.fromkeys(watch for kv in records for watch in self.index.at(kv.key)):
+            if watch.is_behind or watch.next_revision > revision:
+                continue
+            wants = watch.key, watch.range_end, watch.kinds, watch.prev_kv
+            if wants not in shared:
+                events = self.events_at(watch, revision)
+                shared[wants] = _Written(revision, _encoded(events)) if events else None
+            watch.stream.hand_out(watch, revision, shared[wants])
 
     def events_at(self, watch: _Watch, revision: int) -> tuple[Event, ...]:
         """What a watch wants of a revision. Raises as `Model.events_at`."""
@@ -249,13 +265,13 @@ class WatchStream:
             watch.queued += 1
         self._work.set()
 
-    def hand_out(self, watch: _Watch, revision: int, events: tuple[Event, ...]) -> None:
+    def hand_out(self, watch: _Watch, revision: int, written: _Written | None) -> None:
         """The events of a new revision for a watch that is up to date; if there is no room for
         them the watch falls behind."""
         if len(self._outbox) < OUTBOX_MAX:
             watch.next_revision = revision + 1
-            if events:
-                self._push(watch, (revision, events))
+            if written is not None:
+                self._push(watch, written)
         else:
             watch.is_behind, watch.next_revision = True, revision
             self._behind[watch] = None
@@ -304,16 +320,28 @@ class WatchStream:
     async def _send_next(self) -> None:
         if not self._outbox:  # a cancel took what was in it
             return
+        watch, item = self._take()
+        if not isinstance(item, _Written):
+            await self._call.write(item)
+            return
+        assert watch is not None
+        # Whoever is slow gets what has come up meanwhile in one response: the fewer there are, the
+        # sooner it has caught up.
+        events, size = [item.events], len(item.events)
+        while self._outbox and self._outbox[0][0] is watch and size < FRAGMENT_BYTES:
+            if not isinstance(self._outbox[0][1], _Written):
+                break
+            _, item = self._take()
+            events.append(item.events)
+            size += len(item.events)
+        await self._send_events(watch, item.revision, b"".join(events))
+
+    def _take(self) -> tuple[_Watch | None, Any]:
         watch, item = self._outbox.popleft()
         self._room.set()
         if watch is not None:
             watch.queued -= 1
-        if isinstance(item, tuple):
-            assert watch is not None
-            revision, events = item
-            await self._send_events(watch, revision, list(events))
-        else:
-            await self._call.write(item)
+        return watch, item
 
     async def _catch_up(self, watch: _Watch) -> None:
         """One batch of whole revisions to a watch that is behind, or its end."""
@@ -337,7 +365,7 @@ class WatchStream:
             watch.is_behind = False
             del self._behind[watch]
         if events:
-            await self._send_events(watch, current, events)
+            await self._send_events(watch, current, _encoded(events))
 
     def _batch(self, watch: _Watch, current: int) -> list[Event]:
         events: list[Event] = []
@@ -355,17 +383,19 @@ class WatchStream:
                     break
         return events
 
-    async def _send_events(self, watch: _Watch, revision: int, events: list[Event]) -> None:
+    async def _send_events(self, watch: _Watch, revision: int, events: bytes) -> None:
         watch.had_events = True
-        response = wire.WatchResponse(header=self._member.header(revision), watch_id=watch.watch_id)
-        for event in events:
-            _fill_event(response.events.add(), event)
-        for part in fragments(response, FRAGMENT_BYTES) if watch.fragment else (response,):
+        head = wire.WatchResponse(header=self._member.header(revision), watch_id=watch.watch_id)
+        data = head.SerializeToString() + events
+        if not watch.fragment or len(data) < FRAGMENT_BYTES:
+            await self._call.write(data)
+            return
+        for part in fragments(wire.WatchResponse.FromString(data), FRAGMENT_BYTES):
             await self._call.write(part)
 
 
 def _is_created(item: Any) -> bool:
-    return not isinstance(item, tuple) and bool(item.created)
+    return not isinstance(item, _Written) and bool(item.created)
 
 
 def _size(event: Event) -> int:
@@ -373,22 +403,17 @@ def _size(event: Event) -> int:
     return len(event.kv.key) + len(event.kv.value) + (len(before.value) if before else 0)
 
 
-def _fill_event(message: Any, event: Event) -> None:
-    # In place: messages that are made one by one and then copied in take four times as long.
-    if event.kind == "delete":
-        message.type = wire.Event.DELETE
-    _fill_kv(message.kv, event.kv)
-    if event.prev_kv is not None:
-        _fill_kv(message.prev_kv, event.prev_kv)
-
-
-def _fill_kv(message: Any, kv: KeyValue) -> None:
-    message.key = kv.key
-    message.value = kv.value
-    message.create_revision = kv.create_revision
-    message.mod_revision = kv.mod_revision
-    message.version = kv.version
-    message.lease = kv.lease
+def _encoded(events: Iterable[Event]) -> bytes:
+    """The `events` of a WatchResponse, as a part of its bytes."""
+    response = wire.WatchResponse()
+    for event in events:
+        message = response.events.add()
+        if event.kind == "delete":
+            message.type = wire.Event.DELETE
+        fill_kv(message.kv, event.kv)
+        if event.prev_kv is not None:
+            fill_kv(message.prev_kv, event.prev_kv)
+    return bytes(response.SerializeToString())
 
 
 def fragments(response: Any, bytes_max: int) -> list[Any]:
