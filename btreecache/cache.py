@@ -319,11 +319,13 @@ class Cache:
 
     # Writing: one thread.
 
-    def restore(self) -> bool:
-        """Take up the window that the archive holds; whether there was one. Reads the disk.
+    def restore(self, confirm: Callable[[Snapshot], bool] | None = None) -> bool:
+        """Take up the window that the archive holds; whether that was done. Reads the disk.
 
         To be called before anything was written here: the source is then followed on from
-        `self.revision`. O(elements + changes in the window). Raises ArchiveError.
+        `self.revision`. `confirm` is asked whether it goes on from the newest state; if not,
+        nothing is taken up. O(elements + changes in the window). Raises ArchiveError, and what
+        `confirm` raises.
         """
         assert self._state.window is None, "a cache is restored before it is filled"
         if self.archive is None:
@@ -347,6 +349,8 @@ class Cache:
         for gap in found.gaps:
             window = window.with_gap(*gap)
         window = window.progress(max(found.current, window.current)).evict(self.bounds, now)
+        if confirm and not confirm(window.snapshot(window.current)):
+            return False
         if self._read is not None:
             problems = {kept.key: kept.problem for kept in window.newest.values() if kept.problem}
             self._unreadable = MappingProxyType(problems)

@@ -19,12 +19,25 @@ from typing import Literal
 from btreecache.backoff import Backoff
 from btreecache.cache import Cache
 from btreecache.compaction import Compaction
-from btreecache.errors import BtreecacheError, Compacted, FeedFault, Unavailable
+from btreecache.element import Element
+from btreecache.errors import (
+    ArchiveError,
+    BtreecacheError,
+    Compacted,
+    FeedFault,
+    FutureRevision,
+    Unavailable,
+)
 from btreecache.event import Batch
+from btreecache.snapshot import Snapshot
 from btreecache.source import Source, Stream
 from btreecache.stepper import Stepper
 
 log = logging.getLogger(__name__)
+
+
+#: Of so many keys the revisions are compared before an archived state is taken up.
+CONFIRMED_KEYS = 500
 
 
 class Follower(Stepper):
@@ -106,9 +119,27 @@ class Follower(Stepper):
             cache.compact(min(known, cache.revision))
 
     def _restore(self) -> None:
-        """Go on from what is archived; a source that has compacted it is listed, as ever."""
-        self._must_list = not self._cache.restore()
+        """Go on from what is archived; a source that has compacted it is listed, as ever, and so is
+        one whose archive can't be read."""
+        try:
+            self._must_list = not self._cache.restore(self._goes_on)
+        except ArchiveError as error:
+            log.warning("source=%s error=%s", self._source.name, error)
         self._must_restore = False
+
+    def _goes_on(self, archived: Snapshot) -> bool:
+        """Whether the source holds the archived state, and so isn't another one, or an older state
+        of the same: by the number of keys, and the revisions of the first."""
+        try:
+            page = self._source.range_at(
+                archived.revision, self._cache.prefix, None, CONFIRMED_KEYS, keys_only=True
+            )
+        except (Compacted, FutureRevision):
+            return False
+        mine = archived.list(self._cache.prefix, limit=CONFIRMED_KEYS).elements
+        return page.count == len(archived) and [*map(_revisions, page.elements)] == [
+            *map(_revisions, mine)
+        ]
 
     def _list(self) -> None:
         listing = self._source.list(self._cache.prefix)
@@ -145,3 +176,7 @@ class Follower(Stepper):
         """
         stream = self._stream
         return None if stream is None else stream.request_progress()
+
+
+def _revisions(element: Element) -> tuple[bytes, int, int, int]:
+    return element.key, element.mod_revision, element.create_revision, element.version

@@ -106,7 +106,7 @@ def test_the_page_tells_every_error_that_a_read_can_meet() -> None:
         if isinstance(value, type) and issubclass(value, BtreecacheError)
     }
     # Not a read's: the root, what a job runs into, what an installation lacks.
-    assert ours - named == {"ArchiveError", "BtreecacheError", "FeedFault", "MissingExtra"}
+    assert ours - named == {"BtreecacheError", "FeedFault", "MissingExtra"}
 
 
 def test_a_continued_list_that_expired_carries_a_token() -> None:

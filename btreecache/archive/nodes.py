@@ -15,17 +15,16 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from pickle import UnpicklingError
 from threading import get_ident
 from typing import Any, ClassVar, TypeAlias, cast
 from weakref import WeakValueDictionary
 
 from msgspec.structs import replace
-from ZODB.POSException import POSError, POSKeyError
+from ZODB.POSException import POSKeyError
 
 from btreecache.archive.records import Branch, Leaf, Run
 from btreecache.element import Element
-from btreecache.errors import ArchiveError, Compacted
+from btreecache.errors import ArchiveError, BtreecacheError, Compacted
 from btreecache.node import ABSENT, FAN_OUT, Absent, Aggregate, M, Node, find, make
 from btreecache.tree import Editor, Tree
 
@@ -34,9 +33,6 @@ CACHE_BYTES = 32 << 20
 
 #: What a node and an element cost beside the bytes in them, roughly.
 NODE_BYTES, ELEMENT_BYTES = 2_000, 300
-
-#: What reading a damaged file may raise.
-DAMAGE = (POSError, UnpicklingError, EOFError, ValueError, TypeError, LookupError, AttributeError)
 
 #: Where an element is: a run, and its place in it.
 Place: TypeAlias = tuple[Run, int]
@@ -130,7 +126,9 @@ class Nodes:
             # Packed away beside us, as it was no longer retained; or the archive is damaged, which
             # `archive verify` tells.
             raise Compacted(0, message="no longer archived: packed meanwhile") from None
-        except DAMAGE as error:
+        except (BtreecacheError, AssertionError):
+            raise
+        except Exception as error:  # Of a damaged record, or of a driver: anything.
             raise ArchiveError(f"the archive can't be read: {error}") from error
         record._p_deactivate()  # What was made of it is kept; its own state would be a second copy.
         cached[oid] = value, size

@@ -16,10 +16,10 @@ import transaction
 from ZODB.POSException import POSKeyError
 
 from btreecache.archive.log import batches_of, replayed
-from btreecache.archive.nodes import CACHE_BYTES, DAMAGE, ArchivedTree, Nodes
+from btreecache.archive.nodes import CACHE_BYTES, ArchivedTree, Nodes
 from btreecache.archive.records import NAME, Group, GroupState, History, HistoryState
 from btreecache.element import Element
-from btreecache.errors import ArchiveError, BadRequest, Compacted, FutureRevision
+from btreecache.errors import ArchiveError, BadRequest, BtreecacheError, Compacted, FutureRevision
 from btreecache.event import Batch
 from btreecache.snapshot import Snapshot
 
@@ -50,7 +50,8 @@ class Reading:
         self._replayed: OrderedDict[int, ArchivedTree] = OrderedDict()
         self._state: HistoryState
         try:
-            histories = self._connection.root()[NAME].state[1]
+            with self._reading():
+                histories = self._connection.root()[NAME].state[1]
             self.prefix = _only(histories) if prefix is None else prefix
             self.refresh()
         except BaseException:
@@ -212,7 +213,9 @@ class Reading:
             yield
         except POSKeyError:
             raise Compacted(revision, message="no longer archived: packed meanwhile") from None
-        except DAMAGE as error:
+        except (BtreecacheError, AssertionError):
+            raise
+        except Exception as error:  # Of a damaged record, or of a driver: anything.
             raise ArchiveError(f"the archive can't be read: {error}") from error
 
 

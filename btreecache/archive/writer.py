@@ -107,7 +107,7 @@ class HistoryWriter:
         if not steps and not prepared.gone and prepared.complete <= state.complete:
             return False
         gaps = state.gaps
-        if steps and isinstance(steps[0], Began) and state.complete:
+        if prepared.added and isinstance(steps[0], Began) and state.complete:
             gap = (state.complete, steps[0].revision, steps[0].reason, steps[0].arrived_s)
             gaps = (*gaps, gap)[-GAPS_MAX:]
         complete = prepared.complete
@@ -161,9 +161,12 @@ class HistoryWriter:
             gone, added = _distrust(groups, steps[0].after)
         elif steps:
             stored, digest, group = self._group(groups, steps)
+            if group.base is None and group.revision <= state.complete:
+                self._listed_again(groups, group, state.complete)
+            else:
+                groups[group.revision] = Group(group[:])
+                added = summary(group)
             revision = max(revision, group.revision)
-            groups[group.revision] = Group(group[:])
-            added = summary(group)
         known = [*(self._groups or ()), *([added] if added else [])]
         if now_s - self._looked_s >= RETENTION_S:
             self._looked_s = now_s
@@ -171,6 +174,18 @@ class HistoryWriter:
             forget(groups, forgotten)
             gone += forgotten
         return _Prepared(steps, stored, digest, added, gone, max(revision, complete))
+
+    def _listed_again(self, groups: Any, listed: GroupState, complete: int) -> None:
+        """A list that isn't newer than what is archived must be the same state. Raises
+        ArchiveError: a source that went back tells another history, and this one isn't lost."""
+        last = groups[groups.maxKey()]
+        state = last.read()
+        if listed.revision < state.revision or listed.digest != state.digest:
+            raise ArchiveError(
+                f"the source of {self.prefix!r} is at revision {listed.revision}, the archive at"
+                f" {complete}: another history, which needs an archive of its own"
+            )
+        last.state = state._replace(root=listed.root)[:]
 
     def _group(self, groups: Any, steps: Sequence[Any]) -> tuple[Stored, int, GroupState]:
         """The records of one list, or of batches that follow from the last group."""

@@ -9,13 +9,17 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from btreecache.cli import arguments, origin
 from btreecache.errors import BadRequest, MissingExtra
 from btreecache.features import Features
 from btreecache.resources import Resource, Resources, parse_resource
+
+if TYPE_CHECKING:
+    from btreecache.archive import Archive
 
 LISTEN = "127.0.0.1:8080"
 PREFIX = b"/registry"
@@ -55,8 +59,13 @@ def add_parser(commands: Any) -> None:
         " asked for; /readyz waits for them",
     )  # fmt: skip
     parser.add_argument(
-        "--history", choices=("source", "window"), default="source",
+        "--history", choices=("source", "window"),
         help="source: forget what the source has compacted (default); window: keep 5 minutes",
+    )  # fmt: skip
+    parser.add_argument(
+        "--archive", metavar="URI",
+        help="write history down in this file, zeo:// or postgresql://, begin with what it holds,"
+        " and serve revisions that neither the source nor the window has any more",
     )  # fmt: skip
     parser.add_argument(
         "--serve-as", choices=("json", "protobuf"),
@@ -78,21 +87,37 @@ def run(options: argparse.Namespace) -> int:
         from btreecache.server.caches import Caches, served
     except ImportError as error:
         raise MissingExtra("serve", error.name or "starlette") from None
+    if options.archive and options.history:
+        raise BadRequest("--history is of a server without --archive, which keeps its own")
     features = Features.parse(options.feature_gates)
     configured = [parse_resource(text) for text in options.resource]
     resources = served(configured)
     at_start = [*configured, *_named(options.warm, resources)]
     host, port = listening.parse_listen(options.listen)
-    with origin.opened(options, writes=WRITES) as source, listening.bind(host, port) as sock:
+    with ExitStack() as stack:
+        source = stack.enter_context(origin.opened(options, writes=WRITES))
+        sock = stack.enter_context(listening.bind(host, port))
+        archive = stack.enter_context(_opened(options.archive)) if options.archive else None
+        if archive:
+            prefixes = {*archive.prefixes()}  # What was followed before is followed again.
+            at_start += [one for one in resources.all if one.prefix(options.prefix) in prefixes]
         url = listening.address(sock)
         caches = Caches(
             source, resources, root=options.prefix, at_start=at_start,
-            features=features, history=options.history, rng=Random(),
+            features=features, history=options.history or "source", rng=Random(),
+            archive=archive.history if archive else None,
             transform=serve_as(options.serve_as) if options.serve_as else None,
         )  # fmt: skip
         print(f"try: kubectl --server {url} get pods -A", file=sys.stderr)
         listening.serve(caches, sock, lambda: print(url, flush=True))
     return 0
+
+
+def _opened(uri: str) -> Archive:
+    """The archive at a URI, to be written. Raises BadRequest, MissingExtra, ArchiveError."""
+    from btreecache.archive import Archive
+
+    return Archive.open(uri)
 
 
 def _named(texts: list[str], resources: Resources) -> Iterator[Resource]:

@@ -25,6 +25,7 @@ from btreecache.errors import NotReady
 from btreecache.features import Features
 from btreecache.fields import custom_fields, fields_of
 from btreecache.follow import Follower
+from btreecache.history import History
 from btreecache.index import Index
 from btreecache.options import GetOptions, ListOptions, WatchOptions
 from btreecache.reader import AsyncReader, Reader
@@ -78,6 +79,7 @@ class ResourceCache:
         bounds: Bounds | None,
         compaction: Compaction | None,
         transform: Transform | None,
+        archive: Callable[[bytes], History] | None,
         blocks: Blocks,
         rng: Random,
         now: Callable[[], float] = time.monotonic,
@@ -89,13 +91,15 @@ class ResourceCache:
             else custom_fields((), namespaced=resource.namespaced)
         )
         codec = Kubernetes(fields.fields)
+        prefix = resource.prefix(root)
         self.resource = resource
         self.cache = Cache(
-            resource.prefix(root),
+            prefix,
             bounds=bounds,
             codec=codec,
             transform=transform,
             indexes=[_index(field, codec.fields.index(field)) for field in INDEXED.get(name, ())],
+            archive=archive and archive(prefix),
         )
         self.follower = Follower(source, self.cache, compaction=compaction, rng=rng)
         self.kept = KeptLists(blocks)
@@ -160,6 +164,8 @@ class Caches:
     at_start    resources to follow from `start` on; `ready` is about these
     history     "source": what the source has compacted is forgotten too; "window": `bounds` alone
                 say how much is kept
+    archive     gives the durable history of a prefix (Archive.history): caches begin with what it
+                holds, and its retention alone says what can be read, whatever `history`
     transform   of every cache, as Cache's: `serve_as`, `strip_managed_fields`
     blocks_bytes   budget of the compressed lists that are kept, of all caches together
     """
@@ -174,6 +180,7 @@ class Caches:
         features: Features | None = None,
         bounds: Bounds | None = None,
         history: Literal["source", "window"] = "source",
+        archive: Callable[[bytes], History] | None = None,
         transform: Transform | None = None,
         blocks_bytes: int = BLOCKS_BYTES,
         rng: Random | None = None,
@@ -183,12 +190,15 @@ class Caches:
         self.features = features or Features()
         self._source = source
         self._bounds = bounds
+        self._archive = archive
         self._transform = transform
         self._blocks = Blocks(blocks_bytes)
         self._at_start = tuple(dict.fromkeys(at_start))
         self._rng = rng or Random(0)
         self._compaction = (
-            Compaction(source, rng=Random(self._rng.random())) if history == "source" else None
+            Compaction(source, rng=Random(self._rng.random()))
+            if history == "source" and archive is None
+            else None
         )
         self._caches: dict[tuple[str, str], ResourceCache] = {}
         self._lock = threading.Lock()
@@ -212,7 +222,8 @@ class Caches:
                 found = ResourceCache(
                     resource, self._source, self.root,
                     features=self.features, bounds=self._bounds, compaction=self._compaction,
-                    transform=self._transform, blocks=self._blocks, rng=Random(self._rng.random()),
+                    transform=self._transform, archive=self._archive, blocks=self._blocks,
+                    rng=Random(self._rng.random()),
                 )  # fmt: skip
                 found.follower.start()
                 self._caches[name] = found

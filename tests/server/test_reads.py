@@ -16,7 +16,7 @@ from btreecache.resources import parse_resource
 from btreecache.server import caches
 from btreecache.window import Bounds
 from tests.codec.objects import recorded
-from tests.server import test_watches
+from tests.server import test_archive, test_watches
 from tests.server.world import World, pod, pod_key
 
 PODS = "/api/v1/pods"
@@ -403,6 +403,7 @@ PROVOKED = {
     "Unavailable": test_a_cache_without_a_source,
     "FutureRevision": test_a_revision_ahead,
     "SourceError": test_what_cannot_be_read_or_served,
+    "ArchiveError": test_archive.test_an_archive_that_cannot_be_read,
     "Unsupported": test_watches.test_a_source_whose_marks_cannot_be_trusted,
 }
 

@@ -14,8 +14,10 @@ from typing import Any
 import httpx
 import uvicorn
 
+from btreecache.cache import Cache
 from btreecache.errors import Unavailable
 from btreecache.features import Features
+from btreecache.history import History
 from btreecache.resources import Resource
 from btreecache.server import listening
 from btreecache.server.application import application
@@ -149,13 +151,16 @@ class World:
         features: Features | None = None,
         bounds: Bounds | None = None,
         source: Source | None = None,
+        model: SharedModel | None = None,
+        archive: Callable[[bytes], History] | None = None,
     ) -> None:
-        self.model = SharedModel()
+        self.model = model or SharedModel()
         known = served(resources)
         named = [one for one in map(known.named, at_start) if one is not None]
         self.caches = Caches(
-            source or self.model, known, at_start=named, features=features, bounds=bounds
-        )
+            source or self.model, known, at_start=named, features=features, bounds=bounds,
+            archive=archive,
+        )  # fmt: skip
         self._sock = listening.bind("127.0.0.1", 0)
         config = uvicorn.Config(
             application(self.caches), http="h11", ws="none", lifespan="on", log_config=None
@@ -194,6 +199,13 @@ class World:
         while not reached():
             assert time.monotonic() < deadline, "it never happens"
             time.sleep(0.01)
+
+    @property
+    def cache(self) -> Cache:
+        """The cache of pods."""
+        pods = self.caches.resources.named("pods")
+        assert pods is not None
+        return self.caches.of(pods).cache
 
     def put_pod(self, namespace: str, name: str, **labels: str) -> int:
         return self.model.put(pod_key(namespace, name), pod(namespace, name, **labels))
