@@ -15,6 +15,7 @@ import re
 import sys
 import time
 from collections.abc import Sequence
+from ipaddress import ip_address
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
@@ -104,6 +105,17 @@ def _address(text: str) -> str:
     return text
 
 
+def _loopback(text: str) -> str:
+    host = _address(text).rpartition(":")[0].strip("[]")
+    try:
+        is_loopback = host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        is_loopback = False
+    if not is_loopback:
+        raise argparse.ArgumentTypeError(f"only on loopback, not on {host}")
+    return text
+
+
 def _add_serve(serving: argparse.ArgumentParser) -> None:
     serving.add_argument(
         "--listen",
@@ -139,6 +151,27 @@ def _add_serve(serving: argparse.ArgumentParser) -> None:
     )
     serving.add_argument("--objects", type=_integer, help="with --profile (default: 1000)")
     serving.add_argument("--writes", type=_integer, help="with --profile (default: 1000)")
+    serving.add_argument(
+        "--fault",
+        action="append",
+        default=[],
+        metavar="NAME=RATE",
+        help="between the store and its clients; may be repeated: those of `record`, and slow, "
+        "unavailable, reset, leader_change, restart",
+    )
+    serving.add_argument("--faults", metavar="MIX", help="several at once: flaky, lossy, hostile")
+    serving.add_argument(
+        "--admin-listen",
+        type=_loopback,
+        metavar="HOST:PORT",
+        help="where the faults can be changed over HTTP, on loopback only",
+    )
+    serving.add_argument(
+        "--truth-listen",
+        type=_address,
+        metavar="HOST:PORT",
+        help="the same store without faults",
+    )
 
 
 def _add_record(recording: argparse.ArgumentParser) -> None:
@@ -270,11 +303,18 @@ def _simulated(arguments: argparse.Namespace) -> Model | None:
 def _serve(arguments: argparse.Namespace) -> int:
     try:
         from etcdsim.server.serving import Simulation  # noqa: PLC0415
+        from etcdsim.server.wire_faults import WireFaults, parse_rates  # noqa: PLC0415
     except ImportError as error:
         sys.stderr.write(f"etcdsim: serve needs grpcio: pip install btreecache[etcd] ({error})\n")
         return 3
     if arguments.seed >= 1 << 64:
         raise _UsageError("--seed: must be below 2**64")
+    try:
+        rates = parse_rates(arguments.faults, arguments.fault)
+        is_faulty = bool(rates) or arguments.admin_listen is not None
+        faults = WireFaults(rates, arguments.seed) if is_faulty else None
+    except ValueError as error:
+        raise _UsageError(str(error)) from None
     lease_ids = Prng(arguments.seed).fork("lease ids")
     logging.getLogger("ZODB").addHandler(logging.NullHandler())  # errors come up as such
     try:
@@ -291,10 +331,17 @@ def _serve(arguments: argparse.Namespace) -> int:
     if simulation.is_durable:  # the ids of before are not to come again
         lease_ids = lease_ids.fork(str(simulation.member.raft_index))
 
-    def ready(address: str) -> None:
-        print(f"READY {address}", flush=True)
+    def ready(word: str, endpoint: str) -> None:
+        print(f"{word} {endpoint}", flush=True)
 
-    asyncio.run(simulation.serve(arguments.listen, ready))
+    serving = simulation.serve(
+        arguments.listen,
+        ready,
+        faults=faults,
+        admin=arguments.admin_listen,
+        truth=arguments.truth_listen,
+    )
+    asyncio.run(serving)
     return 0
 
 

@@ -1,10 +1,10 @@
 """A fault at work: how what is injected travels to the client, and how it is counted.
 
 The model stays the truth. A fault is a value (`Drop(rate=0.01)`); for every watch stream it makes a
-stage, and a FaultyChannel runs the responses through the stages in the order of `faults.FAULTS`. A
-stage takes parcels, a response and the injections that it carries, and gives on as many as it
-likes. An injection is counted when the client has received what it did, and not if the stream was
-closed or broken off before that.
+stage, and a Line runs the responses through the stages in the order of `faults.FAULTS`. A stage
+takes parcels, a response and the injections that it carries, and gives on as many as it likes. An
+injection is counted when the client has received what it did, and not if the stream was closed or
+broken off before that.
 
 At a rate above 0 something is injected in every run: from a seeded place in the first part of the
 run on, the first thing that the fault can touch is touched, unless one already was.
@@ -17,7 +17,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from etcdsim.prng import Prng
@@ -47,6 +47,10 @@ class Tally:
     def is_owed(self) -> bool:
         """Nothing has been injected yet, and something has to be."""
         return self.fault.rate > 0 and not self.injected and not self.pending
+
+    def set_rate(self, rate: float) -> None:
+        """Strike as often as that from now on. Raises ValueError for a rate outside 0..1."""
+        self.fault = replace(self.fault, rate=rate)
 
     def force(self) -> None:
         """Strike at the next chance, wherever the seeded place is."""
@@ -99,7 +103,11 @@ class Stage(ABC):
     """One fault at work on one stream."""
 
     def __init__(self, tally: Tally, prng: Prng) -> None:
-        self.tally, self.prng, self.rate = tally, prng, tally.fault.rate
+        self.tally, self.prng = tally, prng
+
+    @property
+    def rate(self) -> float:
+        return self.tally.fault.rate
 
     @abstractmethod
     def take(self, parcel: Parcel) -> list[Parcel]:
@@ -112,6 +120,10 @@ class Stage(ABC):
     def held(self) -> Sequence[Parcel]:
         """What was taken and not given on yet."""
         return ()
+
+    def release(self) -> list[Parcel]:
+        """Give on what is held, in order; what it was held for doesn't come."""
+        return []
 
 
 class HoldingStage(Stage):
@@ -164,6 +176,65 @@ class Fault(ABC):
         raise AssertionError(f"{self.name} acts on streams")
 
 
+class Line:
+    """What one watch has on its way to the client: responses are pushed in, run through the stages,
+    and taken out. One thread."""
+
+    def __init__(self, stages: Sequence[Stage]) -> None:
+        self._stages = stages
+        self._ready: deque[Parcel] = deque()
+        self.is_over = False  # nothing goes in any more: it was closed or cancelled
+
+    def push(self, response: WatchResponse) -> None:
+        """Run a response through the stages; nothing comes behind one that ends the watch."""
+        if not self.is_over:
+            self._run([Parcel(response)], 0)
+
+    def _run(self, parcels: list[Parcel], first: int) -> None:
+        for stage in self._stages[first:]:
+            parcels = [given for parcel in parcels for given in stage.take(parcel)]
+        while parcels:
+            self._ready.append(parcels.pop(0))
+            last = self._ready[-1].response
+            if last is not None and last.canceled:
+                self._end(parcels)
+                break
+
+    def take(self) -> WatchResponse | None:
+        """The next response, None if there is none; what it carries counts as injected."""
+        while self._ready:
+            parcel = self._ready.popleft()
+            for tally in parcel.injections:
+                tally.pending -= 1
+                tally.injected += 1
+            if parcel.response is not None:
+                return parcel.response
+        return None
+
+    @property
+    def holds(self) -> bool:
+        """Whether a stage holds something back."""
+        return any(stage.held() for stage in self._stages)
+
+    def release(self) -> None:
+        """Let what the stages hold back go on, in order: nothing that they wait for comes."""
+        for number in reversed(range(len(self._stages))):
+            if not self.is_over:
+                self._run(self._stages[number].release(), number + 1)
+
+    def close(self) -> None:
+        """Nothing goes in or out any more. What is on its way was never injected. Idempotent."""
+        self._end(self._ready)
+        self._ready.clear()
+
+    def _end(self, lost: Iterable[Parcel]) -> None:
+        self.is_over = True
+        held = [parcel for stage in self._stages for parcel in stage.held()]
+        for parcel in [*lost, *held]:
+            parcel.lose()
+        self._stages = ()
+
+
 class FaultyChannel:
     """A watch stream as the client sees it: the watcher's responses, run through the stages.
 
@@ -172,11 +243,11 @@ class FaultyChannel:
     """
 
     def __init__(self, watcher: Watcher, stages: Sequence[Stage], compacted: int = 0) -> None:
-        self._watcher, self._stages = watcher, stages
-        self._ready: deque[Parcel] = deque()
+        self._watcher = watcher
+        self._line = Line(() if compacted else stages)
         if compacted:
-            self._ready.append(Parcel(compaction(compacted)))
-            self._end(())
+            self._line.push(compaction(compacted))
+            watcher.close()
 
     @property
     def is_open(self) -> bool:
@@ -185,16 +256,9 @@ class FaultyChannel:
 
     def poll(self) -> WatchResponse | None:
         """The next response, None if there is nothing new."""
-        while True:
-            while self._ready:
-                parcel = self._ready.popleft()
-                for tally in parcel.injections:
-                    tally.pending -= 1
-                    tally.injected += 1
-                if parcel.response is not None:
-                    return parcel.response
-            if not self._pull():
-                return None
+        while (response := self._line.take()) is None and self._pull():
+            pass
+        return response
 
     def pump(self) -> None:
         """Run everything that the watcher has through the stages and keep it for later polls."""
@@ -205,24 +269,10 @@ class FaultyChannel:
         response = self._watcher.poll()
         if response is None:
             return False
-        parcels = [Parcel(response)]
-        for stage in self._stages:
-            parcels = [given for parcel in parcels for given in stage.take(parcel)]
-        while parcels:
-            self._ready.append(parcels.pop(0))
-            last = self._ready[-1].response
-            if last is not None and last.canceled:
-                self._end(parcels)
-                break
+        self._line.push(response)
+        if self._line.is_over:
+            self._watcher.close()
         return True
-
-    def _end(self, lost: Iterable[Parcel]) -> None:
-        """Nothing more goes out: `lost` and what the stages hold back never arrives."""
-        self._watcher.close()
-        held = [parcel for stage in self._stages for parcel in stage.held()]
-        for parcel in [*lost, *held]:
-            parcel.lose()
-        self._stages = ()
 
     def request_progress(self) -> None:
         """Ask for a progress mark; it comes in its place behind the events."""
@@ -230,5 +280,5 @@ class FaultyChannel:
 
     def close(self) -> None:
         """End the stream. What is on its way or held back is lost and was never injected."""
-        self._end(self._ready)
-        self._ready.clear()
+        self._watcher.close()
+        self._line.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from etcdsim.event_faults import (
     CorruptRevision,
@@ -31,6 +31,7 @@ from etcdsim.stream_faults import (
     RestartAtOlderRevision,
     Stale,
 )
+from etcdsim.watch import WatchResponse
 
 # In the order in which a stream passes through them: what vanished can't be swapped, a revision is
 # swapped whole and split afterwards, a copy follows what was really delivered, and what ends a
@@ -50,19 +51,19 @@ FAULTS: dict[str, type[Fault]] = {
 }
 
 
-def parse_fault(text: str) -> Fault:
-    """`NAME=RATE` as a fault. Raises ValueError, in one line: unknown name, malformed or out of
-    range rate."""
+def parse_fault(text: str, known: Mapping[str, type[Fault]] = FAULTS) -> Fault:
+    """`NAME=RATE` as one of the `known` faults. Raises ValueError, in one line: unknown name,
+    malformed or out of range rate."""
     name, equals, rate = text.partition("=")
-    if name not in FAULTS:
-        raise ValueError(f"unknown fault {name!r}: known faults are {', '.join(FAULTS)}")
+    if name not in known:
+        raise ValueError(f"unknown fault {name!r}: known faults are {', '.join(known)}")
     if not equals:
         raise ValueError(f"fault {name}: expected {name}=RATE")
     try:
         number = float(rate)
     except ValueError:
         raise ValueError(f"fault {name}: the rate is not a number: {rate!r}") from None
-    return FAULTS[name](number)
+    return known[name](number)
 
 
 class Tallies:
@@ -89,13 +90,33 @@ class Tallies:
     def _fork(self, fault: Fault, label: str) -> Prng:
         return self._prng.fork(f"{fault.name} {fault.seed} {label}")
 
-    def stages(self, stream: int) -> list[Stage]:
-        """The faults at work on a new stream, which has a number of its own."""
-        return [
-            tally.fault.stage(tally, self._fork(tally.fault, f"stream {stream}"))
-            for tally in self._tallies
-            if tally.fault.on_streams
-        ]
+    def stages(
+        self, stream: int, goes_on: Callable[[tuple[WatchResponse, ...]], bool] | None = None
+    ) -> list[Stage]:
+        """The faults at work on a new stream, which has a number of its own.
+
+        `goes_on`: whether it goes on where a stream that ended with these responses was broken
+        off; by default every stream does. What a fault left to another one stays there for it.
+        """
+        stages = []
+        for tally in self._tallies:
+            if not tally.fault.on_streams:
+                continue
+            kept: tuple[WatchResponse, ...] = ()
+            if goes_on is not None and tally.carried and not goes_on(tally.carried):
+                kept, tally.carried = tally.carried, ()
+            stages.append(tally.fault.stage(tally, self._fork(tally.fault, f"stream {stream}")))
+            tally.carried = tally.carried or kept
+        return stages
+
+    def set_rates(self, rates: Mapping[str, float]) -> None:
+        """Let faults of this run strike at another rate from now on, also on open streams.
+
+        Raises ValueError for a rate outside 0..1, and KeyError for a fault that isn't here.
+        """
+        tallies = {tally.fault.name: tally for tally in self._tallies}
+        for name, rate in rates.items():
+            tallies[name].set_rate(rate)
 
     def answered_at(self, revision: int, floor: int) -> int:
         """The revision, at least `floor`, of the answer to a read of the newest, `revision`."""

@@ -155,6 +155,7 @@ def test_text_ends_with_the_verdict(capsys: pytest.CaptureFixture[str]) -> None:
         ["check", "--etcd", "http://127.0.0.1:2379", "--cacert", __file__],
         ["check", "--sim", "churn", "--user", "root:secret"],
         ["check", "--cacert", __file__],
+        ["check", "--truth", "127.0.0.1:2379"],
     ],
 )
 def test_usage_errors_are_one_line_and_exit_2(

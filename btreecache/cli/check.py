@@ -53,6 +53,11 @@ def add_parser(commands: Any) -> None:
         metavar="PROFILE",
         help="check against the simulator: kubernetes (default), churn, hot_key, lease_storm",
     )
+    parser.add_argument(
+        "--truth",
+        metavar="HOST:PORT[,..]",
+        help="--etcd: compare with what this etcd says instead: the same data, reached otherwise",
+    )
     access.add_flags(parser)
     parser.add_argument(
         "--prefix",
@@ -150,7 +155,8 @@ def _run_etcd(options: argparse.Namespace, stopping: threading.Event) -> report.
             raise BadRequest(f"--{flag} needs --sim")
     # The truth has a connection of its own: what it says never came through the follower's.
     allowed = access.named(options)
-    source, truth = (EtcdSource(options.etcd, access=allowed) for _ in range(2))
+    source = EtcdSource(options.etcd, access=allowed)
+    truth = EtcdSource(options.truth or options.etcd, access=allowed)
     try:
         truth.current_revision()
         cache = Cache(options.prefix)
@@ -182,7 +188,7 @@ def _run_etcd(options: argparse.Namespace, stopping: threading.Event) -> report.
 def _run_sim(options: argparse.Namespace, stopping: threading.Event) -> report.Report:
     from btreecache.cli.simulation import Simulation
 
-    for flag in ("cacert", "cert", "key", "user"):
+    for flag in ("truth", "cacert", "cert", "key", "user"):
         if getattr(options, flag) is not None:
             raise BadRequest(f"--{flag} needs --etcd")
     try:

@@ -7,10 +7,11 @@ messages that are none get etcd's own codes and texts instead of those of gRPC's
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import signal
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -172,11 +173,13 @@ def _metadata(context: Any) -> dict[str, str]:
 class Listening:
     """A server on its port. `endpoint`: HOST:PORT."""
 
-    def __init__(self, member: Member, handlers: Handlers) -> None:
+    def __init__(
+        self, member: Member, handlers: Handlers, interceptors: Sequence[Any] | None = None
+    ) -> None:
         self.endpoint = ""
         self._member = member
         self._router = _Router(member, handlers)
-        self._server = grpc.aio.server(options=_OPTIONS)
+        self._server = grpc.aio.server(interceptors=interceptors, options=_OPTIONS)
         self._server.add_generic_rpc_handlers((self._router,))
 
     async def start(self, address: str) -> None:
@@ -186,7 +189,8 @@ class Listening:
         except RuntimeError:
             raise OSError(f"can't listen on {address}") from None
         self.endpoint = f"{address.rpartition(':')[0]}:{port}"
-        self._member.client_url = f"http://{self.endpoint}"
+        if not self._member.client_url:  # clients hear of the first
+            self._member.client_url = f"http://{self.endpoint}"
         await self._server.start()
 
     async def stop(self, grace_s: float) -> None:
@@ -203,16 +207,28 @@ async def listen(member: Member, handlers: Handlers, address: str) -> tuple[Any,
     return listening, int(listening.endpoint.rpartition(":")[2])
 
 
-async def serve(
-    member: Member, handlers: Handlers, address: str, ready: Callable[[str], None]
-) -> None:
-    """Serve until SIGTERM or SIGINT; `ready` gets HOST:PORT once clients are served."""
+class Server(Protocol):
+    """Whatever has a port; as `Listening`."""
+
+    endpoint: str
+
+    async def start(self, address: str) -> None: ...
+
+    async def stop(self, grace_s: float) -> None: ...
+
+
+async def serve(servers: Sequence[tuple[Server, str]], ready: Callable[[], None]) -> None:
+    """Serve each on its HOST:PORT until SIGTERM or SIGINT; `ready` is called once all are served.
+
+    Raises OSError if one of the addresses can't be had.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    listening = Listening(member, handlers)
-    await listening.start(address)
-    ready(listening.endpoint)
-    await stop.wait()
-    await listening.stop(STOP_GRACE_S)
+    async with contextlib.AsyncExitStack() as started:
+        for server, address in servers:
+            await server.start(address)
+            started.push_async_callback(server.stop, STOP_GRACE_S)
+        ready()
+        await stop.wait()

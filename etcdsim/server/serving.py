@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 from etcdsim.hash_kv import keeps_tombstones
 from etcdsim.lease import Lessor
 from etcdsim.model import Model
+from etcdsim.server.admin import Admin
 from etcdsim.server.auth import auth_handlers
+from etcdsim.server.faulty import FaultyListening
 from etcdsim.server.kv import kv_handlers
 from etcdsim.server.leasing import expire_leases, lease_handlers
-from etcdsim.server.listening import serve
+from etcdsim.server.listening import Listening, Server, serve
 from etcdsim.server.locking import lock_handlers
 from etcdsim.server.maintenance import maintenance_handlers
 from etcdsim.server.member import (
@@ -24,6 +26,7 @@ from etcdsim.server.member import (
     parse_version,
 )
 from etcdsim.server.watching import watch_handlers
+from etcdsim.server.wire_faults import WireFaults
 from etcdsim.server.writes import AtOnce
 
 if TYPE_CHECKING:
@@ -105,11 +108,39 @@ class Simulation:
         }
         return handlers if self._journal is None else self._journal.guard(handlers)
 
-    async def serve(self, address: str, ready: Callable[[str], None]) -> None:
-        """Serve on HOST:PORT until SIGTERM or SIGINT. Raises OSError if that can't be had."""
+    async def serve(
+        self,
+        address: str,
+        ready: Callable[[str, str], None],
+        *,
+        faults: WireFaults | None = None,
+        admin: str | None = None,
+        truth: str | None = None,
+    ) -> None:
+        """Serve on HOST:PORT until SIGTERM or SIGINT. Raises OSError if that can't be had.
+
+        With `faults` they stand between the member and its clients; then it may be served at
+        `truth` too, without them, and they may be changed at `admin`. `ready` gets READY and the
+        HOST:PORT of clients, then ADMIN and TRUTH with theirs, once all are served.
+        """
+        servers: list[tuple[str, Server, str]] = []
+        if faults is None:
+            servers.append(("READY", Listening(self.member, self.handlers), address))
+        else:
+            faulty = FaultyListening(self.member, self.lessor, self.handlers, faults)
+            servers.append(("READY", faulty, address))
+            if admin is not None:
+                servers.append(("ADMIN", Admin(faulty), admin))
+        if truth is not None:
+            servers.append(("TRUTH", Listening(self.member, self.handlers), truth))
+
+        def all_ready() -> None:
+            for word, server, _ in servers:
+                ready(word, server.endpoint)
+
         expiring = asyncio.create_task(expire_leases(self.lessor, self.writes))
         try:
-            await serve(self.member, self.handlers, address, ready)
+            await serve([(server, where) for _, server, where in servers], all_ready)
         finally:
             expiring.cancel()
             await self.close()

@@ -7,18 +7,20 @@ import itertools
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import grpc
 
 from etcdsim import wire
+from etcdsim.server.faulty import FaultyListening
 from etcdsim.server.leasing import expire_leases
-from etcdsim.server.listening import listen
-from etcdsim.server.member import VERSION
+from etcdsim.server.listening import Listening, Server
+from etcdsim.server.member import VERSION, Handlers
 from etcdsim.server.serving import Simulation
 from etcdsim.server.watching import WatchHub
+from etcdsim.server.wire_faults import WireFaults
 
 TIMEOUT_S = 10.0
 
@@ -44,13 +46,20 @@ class Served:
     async def _run(self) -> None:
         handlers = {**self.simulation.handlers, wire.WATCH: self.hub.watch}
         self.loop = asyncio.get_running_loop()
-        server, port = await listen(self.member, handlers, "127.0.0.1:0")
+        servers = self.servers(handlers)
+        for server in servers:
+            await server.start("127.0.0.1:0")
         expiry = asyncio.ensure_future(expire_leases(self.lessor, self.simulation.writes))
-        self.endpoint = f"127.0.0.1:{port}"
+        self.endpoint = servers[0].endpoint
         self._started.set()
         await self._stop.wait()
         expiry.cancel()
-        await server.stop(0)
+        for server in servers:
+            await server.stop(0)
+
+    def servers(self, handlers: Handlers) -> list[Server]:
+        """What is served; the first is `endpoint`."""
+        return [Listening(self.member, handlers)]
 
     def __enter__(self) -> Served:
         self._thread.start()
@@ -67,6 +76,31 @@ class Served:
             return function()
 
         return asyncio.run_coroutine_threadsafe(run(), self.loop).result(TIMEOUT_S)
+
+
+class FaultyServed(Served):
+    """A member with faults before it, and without them at `truth`."""
+
+    def __init__(self, rates: Mapping[str, float], seed: int = 0) -> None:
+        super().__init__()
+        self.faults = WireFaults(rates, seed)
+        self.faulty: FaultyListening
+        self._truth: Listening
+
+    def servers(self, handlers: Handlers) -> list[Server]:
+        self.faulty = FaultyListening(self.member, self.lessor, handlers, self.faults)
+        self._truth = Listening(self.member, self.simulation.handlers)
+        return [self.faulty, self._truth]
+
+    @property
+    def truth(self) -> str:
+        """HOST:PORT"""
+        return self._truth.endpoint
+
+    def injected(self) -> dict[str, int]:
+        """The faults that struck, and how often."""
+        counts: dict[str, int] = self.do(lambda: self.faults.injected)
+        return {name: count for name, count in counts.items() if count}
 
 
 @contextmanager
@@ -90,7 +124,7 @@ class Client:
     def ask(self, method: wire.Method, **fields: Any) -> Any:
         call = self._channel.unary_unary(
             method.path,
-            request_serializer=method.request.SerializeToString,
+            request_serializer=lambda request: request.SerializeToString(),
             response_deserializer=method.response.FromString,
         )
         return call(method.request(**fields), timeout=TIMEOUT_S, wait_for_ready=True)
@@ -105,14 +139,14 @@ class Client:
     def compact(self, revision: int) -> None:
         self.ask(wire.COMPACT, revision=revision)
 
-    def stream(self, method: wire.Method = wire.WATCH) -> Conversation:
-        return Conversation(self._channel, method)
+    def stream(self, method: wire.Method = wire.WATCH, metadata: Any = None) -> Conversation:
+        return Conversation(self._channel, method, metadata)
 
 
 class Conversation:
     """A stream of requests and one of responses; the responses are read by a thread."""
 
-    def __init__(self, channel: Any, method: wire.Method) -> None:
+    def __init__(self, channel: Any, method: wire.Method, metadata: Any = None) -> None:
         self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._responses: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._method = method
@@ -122,7 +156,7 @@ class Conversation:
                 request if isinstance(request, bytes) else request.SerializeToString()
             ),
             response_deserializer=method.response.FromString,
-        )(iter(self._requests.get, None))
+        )(iter(self._requests.get, None), metadata=metadata)
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self) -> None:

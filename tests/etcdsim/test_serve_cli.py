@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -10,6 +11,7 @@ import sys
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 
@@ -73,6 +75,29 @@ def test_it_begins_with_simulated_traffic() -> None:
         assert process.wait(10) == 0
 
 
+def test_faults_with_an_admin_endpoint_and_the_truth_beside() -> None:
+    command = [*SERVE, "--listen=127.0.0.1:0", "--admin-listen=[::1]:0", "--faults=flaky"]
+    command += ["--truth-listen=127.0.0.1:0", "--fault=unavailable=1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline().decode().split() for _ in range(3)]
+        assert [word for word, _ in lines] == ["READY", "ADMIN", "TRUTH"]
+        faulty, admin, truth = (endpoint for _, endpoint in lines)
+        with pytest.raises(grpc.RpcError) as failed:
+            ask(faulty, wire.PUT, key=b"a")
+        assert failed.value.code() == grpc.StatusCode.UNAVAILABLE
+        ask(truth, wire.PUT, key=b"b")
+        assert ask(truth, wire.RANGE, key=b"b").count == 1
+        # Clients hear of the faulty one only.
+        urls = [f"http://{faulty}"]
+        assert [*ask(truth, services.MEMBER_LIST).members[0].clientURLs] == urls
+        with urlopen(f"http://{admin}/faults", timeout=10) as answer:
+            assert json.load(answer)["unavailable"] == {"rate": 1.0, "injected": 1}
+        process.send_signal(signal.SIGTERM)
+        rest, errors = process.communicate(timeout=10)
+        assert (process.returncode, rest, errors) == (0, b"", b"")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -82,6 +107,12 @@ def test_it_begins_with_simulated_traffic() -> None:
         (["--profile", "nothing"], "nothing"),
         (["--progress-notify-interval", "5"], "not a duration"),
         (["--seed", str(1 << 64)], "--seed: must be below 2**64"),
+        (["--fault", "nothing=1"], "unknown fault 'nothing': known faults are drop,"),
+        (["--fault", "drop=2"], "fault drop: the rate must be from 0 to 1"),
+        (["--faults", "none"], "unknown faults 'none': known are flaky, lossy, hostile"),
+        (["--admin-listen", "0.0.0.0:0"], "--admin-listen: only on loopback, not on 0.0.0.0"),
+        (["--admin-listen", "example.com:0"], "--admin-listen: only on loopback"),
+        (["--truth-listen", "x"], "argument --truth-listen: expected HOST:PORT, not 'x'"),
     ],
 )
 def test_mistakes(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
