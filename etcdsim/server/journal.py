@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 
 import msgspec
 from google.protobuf.message import DecodeError
-from ZODB.POSException import POSError
 
 from etcdsim import services, wire
 from etcdsim.errors import (
@@ -142,22 +141,26 @@ class Journal:
         return request
 
     async def _drain(self) -> None:
+        try:
+            while self._queue:
+                await self._commit(*self._next_group())
+                if self._is_grown():
+                    await self._checkpoint()
+        finally:
+            self._draining = None
+
+    async def _commit(self, group: list[_Proposal], record: bytes) -> None:
         loop = asyncio.get_running_loop()
-        while self._queue:
-            group, record = self._next_group()
-            try:
-                await loop.run_in_executor(self._disk, self._log.append, record)
-            except (OSError, POSError) as error:
-                for proposal in group:
-                    _set(proposal.answer, _refusal(error))
-                continue
-            for method, request, answer in group:
-                outcome = _outcome(self._appliers, method, request)
-                self._member.tell()
-                _set(answer, outcome)
-            if self._is_grown():
-                await self._checkpoint()
-        self._draining = None
+        try:
+            await loop.run_in_executor(self._disk, self._log.append, record)
+        except Exception as error:  # of ZODB too: who waits hears of it, whatever it is
+            for proposal in group:
+                _set(proposal.answer, _refusal(error))
+            return
+        for method, request, answer in group:
+            outcome = _outcome(self._appliers, method, request)
+            self._member.tell()
+            _set(answer, outcome)
 
     def _next_group(self) -> tuple[list[_Proposal], bytes]:
         group: list[_Proposal] = []
@@ -180,7 +183,7 @@ class Journal:
         """Begin the log anew, with what is known now. If there is no room it goes on as it is."""
         records = checkpoint(self._member, self._lessor)
         loop = asyncio.get_running_loop()
-        with suppress(OSError, POSError):
+        with suppress(Exception):
             await loop.run_in_executor(self._disk, self._log.replace, records)
         self._plan(self._log.size)
 

@@ -20,9 +20,10 @@ Answer = tuple[str, str] | Any  # code and text of an error
 class Asked:
     """A simulation, and what it answers."""
 
-    def __init__(self, data_dir: Path | None, **options: Any) -> None:
+    def __init__(self, data_dir: Path | None, *, now_s: float = 0.0, **options: Any) -> None:
+        self.now_s = now_s
         new_id = itertools.count(1000).__next__
-        self.simulation = Simulation(lambda: 0.0, new_id, data_dir=data_dir, **options)
+        self.simulation = Simulation(lambda: self.now_s, new_id, data_dir=data_dir, **options)
         self.member, self.lessor = self.simulation.member, self.simulation.lessor
         self.handlers = self.simulation.handlers
         self.loop = asyncio.new_event_loop()

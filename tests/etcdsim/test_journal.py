@@ -11,15 +11,18 @@ from pathlib import Path
 from random import Random
 from threading import Event
 from typing import Any
+from unittest.mock import Mock
 
 import msgspec
 import pytest
+from ZODB.FileStorage import FileStorage
 
 pytest.importorskip("grpc")
 
 from etcdsim import services, wire
 from etcdsim.errors import DamagedLogError, DataDirError
 from etcdsim.server import journal as journals
+from etcdsim.server.leasing import expire_leases
 from etcdsim.server.log import Log
 from tests.differential import Requests
 from tests.etcdsim.durable import Asked, answer_of, asked
@@ -342,6 +345,76 @@ def test_an_id_is_chosen_once(tmp_path: Path) -> None:
         target.ask(wire.PUT, key=b"k", lease=lease)
     with asked(tmp_path) as target:
         assert [(one.lease_id, one.keys) for one in target.lessor.leases()] == [(lease, {b"k"})]
+
+
+def test_a_lease_lasts_its_whole_time_again(tmp_path: Path) -> None:
+    with asked(tmp_path) as target:
+        target.ask(services.LEASE_GRANT, ID=7, TTL=100)
+        target.now_s = 90.0
+        assert target.ask(services.LEASE_TIME_TO_LIVE, ID=7).TTL == 10
+    with asked(tmp_path, now_s=95.0) as target:
+        assert target.ask(services.LEASE_TIME_TO_LIVE, ID=7).TTL == 100
+
+
+def test_the_end_of_a_lease_is_a_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("etcdsim.server.leasing.EXPIRY_INTERVAL_S", 0.001)
+    with asked(tmp_path) as target:
+        target.ask(services.LEASE_GRANT, ID=7, TTL=10)
+        target.ask(wire.PUT, key=b"k", lease=7)
+        target.now_s = 20.0
+
+        async def run() -> None:
+            over = asyncio.Event()
+            target.member.subscribe(over.set)
+            expiry = asyncio.ensure_future(expire_leases(target.lessor, target.simulation.writes))
+            await asyncio.wait_for(over.wait(), TIMEOUT_S)
+            expiry.cancel()
+
+        target.loop.run_until_complete(run())
+        state = target.state()
+    assert state["leases"] == []
+    with asked(tmp_path) as target:
+        assert target.state() == state
+        assert target.ask(wire.RANGE, key=b"k").count == 0
+
+
+def test_a_lock_outlives_the_process(tmp_path: Path) -> None:
+    with asked(tmp_path) as target:
+        key = target.ask(services.LOCK, name=b"door").key
+        state = target.state()
+    with asked(tmp_path) as target:
+        assert target.state() == state
+        assert target.ask(wire.RANGE, key=key).count == 1
+        target.ask(services.UNLOCK, key=key)
+        assert target.ask(wire.RANGE, key=key).count == 0
+        target.ask(services.LOCK, name=b"door")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (OSError(28, "No space left on device"), "RESOURCE_EXHAUSTED"),
+        (OSError(5, "Input/output error"), "UNAVAILABLE"),
+        (ValueError("anything"), "UNAVAILABLE"),
+    ],
+)
+def test_a_disk_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, code: str
+) -> None:
+    """Whether before it wrote or behind: what was refused isn't there, the next write may be."""
+    with asked(tmp_path) as target:
+        for stage in ("store", "tpc_vote", "tpc_finish"):
+            before = target.state()
+            with monkeypatch.context() as patch:
+                fail = Mock(side_effect=error)
+                patch.setattr(FileStorage, stage, fail)
+                assert target.ask(wire.PUT, key=b"lost")[0] == code
+                assert fail.called
+            assert target.state() == before
+            put(target, 1)
+        state = target.state()
+    with asked(tmp_path) as target:
+        assert target.state() == state
 
 
 def test_the_sum_of_a_record_is_checked(tmp_path: Path) -> None:
