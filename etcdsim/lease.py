@@ -62,11 +62,6 @@ class Lessor:
             pass
         return lease_id
 
-    def renew_all(self) -> None:
-        """Let every lease last its whole TTL from now on, as etcd does after an election."""
-        for lease in self._leases.values():
-            lease.expires_s = self._clock() + lease.ttl_s
-
     def revoke(self, lease_id: int) -> list[bytes]:
         """Forget a lease -> the keys that hung on it, in order, for the caller to delete.
 

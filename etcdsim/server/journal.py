@@ -90,7 +90,7 @@ class Journal:
                 self._redo(records)
         except DataDirError as error:
             raise type(error)(f"{self._log.path}: {error}") from None
-        self._lessor.renew_all()
+        self._lessor.renew()
         self._member.tell()
 
     def _redo(self, records: Iterator[bytes]) -> None:
