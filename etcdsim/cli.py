@@ -12,6 +12,7 @@ import asyncio
 import json
 import logging
 import re
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -30,6 +31,8 @@ from etcdsim.trace import Trace, load_trace, write_trace
 from etcdsim.traffic import PROFILES
 from etcdsim.validate import State, as_json, overall, validate
 
+PROGRESS_S = 5.0  # between two lines on stderr
+STOP_WITHIN_S = 0.05  # of a signal, when there is nothing to do
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _CODES: dict[State, int] = {"valid": 0, "broken": 1, "unknown": 3}
 
@@ -77,6 +80,13 @@ def _parser() -> argparse.ArgumentParser:
             "serve",
             help="be an etcd: speak its API over gRPC",
             description="Serve etcd's v3 API; the first line on stdout is READY HOST:PORT.",
+        )
+    )
+    _add_drive(
+        commands.add_parser(
+            "drive",
+            help="make the simulator's traffic on an etcd",
+            description="Make the seeded traffic of a profile on an etcd; a summary on stdout.",
         )
     )
     validating = commands.add_parser(
@@ -172,6 +182,82 @@ def _add_serve(serving: argparse.ArgumentParser) -> None:
         metavar="HOST:PORT",
         help="the same store without faults",
     )
+
+
+def _rate(text: str) -> float:
+    if not re.fullmatch(r"\d+(\.\d+)?", text) or not float(text):
+        raise argparse.ArgumentTypeError(f"not a rate above 0: {text!r}")
+    return float(text)
+
+
+def _add_drive(driving: argparse.ArgumentParser) -> None:
+    add = driving.add_argument
+    add("--etcd", type=_address, required=True, metavar="HOST:PORT")
+    add("--profile", default="kubernetes", help=f"{', '.join(PROFILES)} (default: %(default)s)")
+    add("--seed", type=_integer, default=0, help="default: %(default)s")
+    add("--objects", type=_integer, default=1000, help="created first (default: %(default)s)")
+    bound = driving.add_mutually_exclusive_group()
+    bound.add_argument("--writes", type=_integer, help="after that (default: 1000)")
+    bound.add_argument("--for", dest="duration_s", type=_duration, metavar="DURATION")
+    add("--rate", type=_rate, metavar="PER_SECOND", help="requests (default: what it takes)")
+    add("--prefix", help="before every key (default: /etcdsim/drive/SEED)")
+    add(
+        "--compact",
+        type=_integer,
+        default=0,
+        metavar="WRITES",
+        help="compact the whole store after so many, not just the prefix (default: never)",
+    )
+
+
+def _drive(arguments: argparse.Namespace) -> int:
+    # Here, so that a simulated run needs neither protobuf nor grpcio.
+    from etcdsim.calls import Calls  # noqa: PLC0415
+    from etcdsim.drive import Driver  # noqa: PLC0415
+
+    if not arguments.objects or arguments.seed >= 1 << 64:
+        raise _UsageError("driving needs at least 1 object and a seed below 2**64")
+    if arguments.profile not in PROFILES:
+        raise _UsageError(f"unknown profile {arguments.profile!r}: {', '.join(PROFILES)}")
+    prefix = arguments.prefix
+    if prefix is None:
+        prefix = f"/etcdsim/drive/{arguments.seed}"
+    stops: list[int] = []  # a lock, as that of an Event, could be held when the signal comes
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _: stops.append(number))
+    said_at = time.monotonic()
+
+    def wait(seconds: float) -> bool:
+        nonlocal said_at
+        until = time.monotonic() + seconds
+        if time.monotonic() >= said_at + PROGRESS_S:
+            said_at = time.monotonic()
+            sys.stderr.write(
+                f"requests={driver.requests} writes={driver.writes} failures={driver.failures}\n"
+            )
+        while not stops and (left := until - time.monotonic()) > 0:
+            time.sleep(min(left, STOP_WITHIN_S))
+        return bool(stops)
+
+    driver = Driver(
+        Calls(arguments.etcd),
+        arguments.profile,
+        seed=arguments.seed,
+        prefix=prefix.encode(),
+        clock=time.monotonic,
+        wait=wait,
+        rate=arguments.rate,
+        compact=arguments.compact,
+    )
+    writes = arguments.writes
+    if writes is None and arguments.duration_s is None:
+        writes = 1000
+    driver.run(arguments.objects, writes, arguments.duration_s)
+    given = {name: getattr(arguments, name) for name in ("etcd", "profile", "seed", "objects")}
+    print(json.dumps({**given, "prefix": prefix, **driver.summary()}), flush=True)
+    if driver.is_lost:
+        raise RecordError(f"{arguments.etcd} answers no more: {driver.calls.last_error}")
+    return 0
 
 
 def _add_record(recording: argparse.ArgumentParser) -> None:
@@ -442,7 +528,13 @@ def _replay(arguments: argparse.Namespace) -> int:
     return 1
 
 
-_COMMANDS = {"record": _record, "serve": _serve, "validate": _validate, "replay": _replay}
+_COMMANDS = {
+    "record": _record,
+    "serve": _serve,
+    "drive": _drive,
+    "validate": _validate,
+    "replay": _replay,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -20,6 +20,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from etcdsim import wire
+from etcdsim.calls import Calls, operation
 from etcdsim.model import Event, KeyValue, prefix_range
 from etcdsim.prng import Prng
 from etcdsim.record import RecordError
@@ -34,19 +35,10 @@ from etcdsim.trace import (
 )
 from etcdsim.txn import DeleteRange, Put
 
-CALL_TIMEOUT_S = 10.0
 DRAIN_TIMEOUT_S = 10.0
 WATCHES_OPEN_MAX = 4  # of one client at a time
 GROUPS, KEYS = 3, 8  # the keys written: so many groups of so many
 OPS_MAX = 4  # of one transaction
-
-
-def _grpc() -> Any:
-    try:
-        import grpc  # noqa: PLC0415
-    except ImportError:
-        raise RecordError("recording from an etcd needs grpcio: install btreecache[etcd]") from None
-    return grpc
 
 
 @dataclass(slots=True)
@@ -71,19 +63,13 @@ class _Client:
     """One connection: calls, and one watch stream with a thread that reads it."""
 
     def __init__(self, number: int, endpoint: str) -> None:
-        grpc = _grpc()
         self.number = number
-        self._error: type[Exception] = grpc.RpcError
-        self._channel = grpc.insecure_channel(
-            endpoint, options=[("grpc.use_local_subchannel_pool", 1)]
-        )
-        if self.ask(wire.STATUS, wire.StatusRequest()) is None:
-            self._channel.close()
-            raise RecordError(f"no etcd answers at {endpoint}")
+        self._calls = Calls(endpoint)
+        self.ask = self._calls.ask
         self.changed = threading.Condition()
         self.watches: dict[int, _Watch] = {}  # by watch id, which starts at 1
         self._requests: SimpleQueue[Any] = SimpleQueue()
-        call = self._channel.stream_stream(
+        call = self._calls.channel.stream_stream(
             wire.WATCH.path,
             request_serializer=wire.WATCH.request.SerializeToString,
             response_deserializer=wire.WATCH.response.FromString,
@@ -100,19 +86,7 @@ class _Client:
 
     def close(self) -> None:
         self.stop()
-        self._channel.close()
-
-    def ask(self, method: wire.Method, request: Any) -> Any:
-        """The answer, None if there was none or an error."""
-        call = self._channel.unary_unary(
-            method.path,
-            request_serializer=method.request.SerializeToString,
-            response_deserializer=method.response.FromString,
-        )
-        try:
-            return call(request, timeout=CALL_TIMEOUT_S)
-        except self._error:
-            return None
+        self._calls.channel.close()
 
     def watch(self, request: WatchRequest) -> None:
         watch_id = len(self.watches) + 1
@@ -149,7 +123,7 @@ class _Client:
                 with self.changed:
                     self._take(response)
                     self.changed.notify_all()
-        except self._error:
+        except self._calls.error:
             return  # closed, or the server went away: what is there is the trace
 
     def _take(self, answer: Any) -> None:
@@ -235,7 +209,7 @@ class _Traffic:
 
     def write(self, ops: tuple[Put | DeleteRange, ...]) -> int | None:
         """One transaction -> its revision; None if there is none."""
-        request = wire.TxnRequest(success=[_operation(op) for op in ops])
+        request = wire.TxnRequest(success=[operation(op) for op in ops])
         answer = self._client.ask(wire.TXN, request)
         if answer is None:
             self.writes.append(Write(self._client.number, ops, (), None))
@@ -270,13 +244,6 @@ class _Traffic:
         request = wire.CompactionRequest(revision=revision)
         if self._client.ask(wire.COMPACT, request) is not None:  # else someone was ahead
             self.compactions.append(Compaction(self._client.number, revision))
-
-
-def _operation(op: Put | DeleteRange) -> Any:
-    if isinstance(op, Put):
-        return wire.RequestOp(request_put=wire.PutRequest(key=op.key, value=op.value))
-    request = wire.DeleteRangeRequest(key=op.key, range_end=op.range_end)
-    return wire.RequestOp(request_delete_range=request)
 
 
 def record_etcd(

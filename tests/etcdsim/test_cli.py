@@ -159,5 +159,5 @@ def test_without_grpcio_the_extra_is_named(
     monkeypatch.setitem(sys.modules, "grpc", None)
     assert main(["record", "--etcd", "127.0.0.1:1", "--output", str(tmp_path / "x")]) == 3
     assert capfd.readouterr().err == (
-        "etcdsim: recording from an etcd needs grpcio: install btreecache[etcd]\n"
+        "etcdsim: traffic on an etcd needs grpcio: install btreecache[etcd]\n"
     )

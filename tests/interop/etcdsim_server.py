@@ -28,11 +28,6 @@ class EtcdsimServer:
         assert word == "READY", f"etcdsim did not start: exit code {self._process.wait(10)}"
         return self
 
-    @property
-    def pid(self) -> int:
-        assert self._process is not None
-        return self._process.pid
-
     def stop(self) -> int:
         """SIGTERM -> the exit code. Idempotent."""
         assert self._process is not None
