@@ -14,17 +14,18 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from random import Random, SystemRandom
 from typing import Any, Self
 
+from btreecache.archive.packing import pack
 from btreecache.archive.pending import Pending
 from btreecache.archive.reading import Reading
 from btreecache.archive.recorder import Recorder
 from btreecache.archive.records import NAME
 from btreecache.archive.restore import restored
 from btreecache.archive.retention import Retention
-from btreecache.archive.storage import open_database, private_files
+from btreecache.archive.storage import close_database, open_database
 from btreecache.archive.writer import HistoryWriter
 from btreecache.backoff import Backoff
 from btreecache.element import Element
@@ -99,7 +100,7 @@ class Archive:
         self.recorder.close()
         for history in self._histories.values():
             history.close()
-        self._database.close()
+        close_database(self._database)
 
     def __enter__(self) -> Self:
         return self.start()
@@ -151,9 +152,9 @@ class Archive:
 
     def pack(self) -> None:
         """Set free what no retained revision needs. May run while others read and write: a writer
-        refers only to records of the last checkpoint, which is always retained."""
-        with private_files():
-            self._database.pack()
+        refers only to records of the last checkpoint, which is always retained. Raises
+        ArchiveError."""
+        pack(self._database)
 
     def flush(self, timeout_s: float = 30.0) -> bool:
         """Commit all that came in before; whether it was in time. Raises ArchiveError."""
@@ -210,7 +211,7 @@ class ArchivedHistory:
             if found is None:
                 return None
             window, adopted = found
-            self._writer.adopt(*adopted, reading.oldest, window.current)
+            self._writer.adopt(*adopted, reading.oldest, window.current, reading.state)
             if window.current < reading.newest:
                 self.pending.distrusted(window.current)  # It has no checkpoint to go on from.
             return window
@@ -227,12 +228,17 @@ class ArchivedHistory:
             found.refresh()
             yield found.snapshot(revision)
         finally:
+            self._rest(read, found)
+
+    def _rest(self, read: object, reading: Reading) -> None:
+        """Keep a reading for the next who asks, if it is any good."""
+        with suppress(ArchiveError):
+            reading.rest()
             with self._lock:
-                keep = len(self._idle) < IDLE_MAX
-                if keep:
-                    self._idle.append((read, found))
-            if not keep:
-                found.close()
+                if len(self._idle) < IDLE_MAX:
+                    self._idle.append((read, reading))
+                    return
+        reading.close()
 
     def close(self) -> None:
         """Let go of what is kept for readers. Idempotent."""

@@ -12,7 +12,7 @@ element at most twice on average.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from btreecache.archive.nodes import Place, places_of
 from btreecache.archive.records import Branch, Leaf, Run
@@ -95,6 +95,18 @@ class Checkpoint:
     def adopt(self, tree: Tree[bytes, Element], records: dict[int, Leaf | Branch]) -> None:
         """Go on from a tree whose records exist: `records` by the ids of its nodes."""
         self._tree, self._records = tree, records
+
+    def attach(self, connection: Any) -> None:
+        """Refer to the records through this connection: ZODB writes no references to another's
+        objects. O(nodes), loads nothing."""
+        cache = connection._cache
+        for node, record in self._records.items():
+            oid = record._p_oid
+            found = cache.get(oid)
+            if found is None:
+                found = type(record).__new__(type(record))
+                cache.new_ghost(oid, found)
+            self._records[node] = found
 
     def store(self, tree: Tree[bytes, Element]) -> Stored:
         """Records for what is new in `tree`. O(nodes not shared). Changes nothing here:

@@ -23,8 +23,9 @@ from msgspec.structs import replace
 from ZODB.POSException import POSKeyError
 
 from btreecache.archive.records import Branch, Leaf, Run
+from btreecache.archive.storage import trouble
 from btreecache.element import Element
-from btreecache.errors import ArchiveError, BtreecacheError, Compacted
+from btreecache.errors import BtreecacheError, Compacted
 from btreecache.node import ABSENT, FAN_OUT, Absent, Aggregate, M, Node, find, make
 from btreecache.tree import Editor, Tree
 
@@ -33,6 +34,10 @@ CACHE_BYTES = 32 << 20
 
 #: What a node and an element cost beside the bytes in them, roughly.
 NODE_BYTES, ELEMENT_BYTES = 2_000, 300
+
+#: What is said of records that aren't there, and of what a damaged file or a driver raises.
+PACKED = "no longer archived: packed meanwhile"
+UNREADABLE = "the archive can't be read"
 
 #: Where an element is: a run, and its place in it.
 Place: TypeAlias = tuple[Run, int]
@@ -125,11 +130,11 @@ class Nodes:
         except POSKeyError:
             # Packed away beside us, as it was no longer retained; or the archive is damaged, which
             # `archive verify` tells.
-            raise Compacted(0, message="no longer archived: packed meanwhile") from None
+            raise Compacted(0, message=PACKED) from None
         except (BtreecacheError, AssertionError):
             raise
         except Exception as error:  # Of a damaged record, or of a driver: anything.
-            raise ArchiveError(f"the archive can't be read: {error}") from error
+            raise trouble(UNREADABLE, error) from error
         record._p_deactivate()  # What was made of it is kept; its own state would be a second copy.
         cached[oid] = value, size
         self._used_bytes += size

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import get_ident
 from typing import Any
 
-import transaction
 from ZODB.POSException import POSKeyError
 
 from btreecache.archive.log import batches_of, replayed
-from btreecache.archive.nodes import CACHE_BYTES, ArchivedTree, Nodes
+from btreecache.archive.nodes import CACHE_BYTES, PACKED, UNREADABLE, ArchivedTree, Nodes
 from btreecache.archive.records import NAME, Group, GroupState, History, HistoryState
+from btreecache.archive.storage import Transactions, told
 from btreecache.element import Element
-from btreecache.errors import ArchiveError, BadRequest, BtreecacheError, Compacted, FutureRevision
+from btreecache.errors import ArchiveError, BadRequest, Compacted, FutureRevision
 from btreecache.event import Batch
 from btreecache.snapshot import Snapshot
 
@@ -44,13 +44,15 @@ class Reading:
         read: Callable[[Element], Element] | None = None,
         cache_bytes: int = CACHE_BYTES,
     ) -> None:
-        self._manager = transaction.TransactionManager()
-        self._connection = database.open(self._manager)
+        self._manager = Transactions()
+        self._connection: Any = None
         self._nodes = Nodes(read, cache_bytes)
         self._replayed: OrderedDict[int, ArchivedTree] = OrderedDict()
         self._state: HistoryState
         try:
             with self._reading():
+                self._connection = database.open(self._manager)
+                self._manager.begin()
                 histories = self._connection.root()[NAME].state[1]
             self.prefix = _only(histories) if prefix is None else prefix
             self.refresh()
@@ -62,25 +64,31 @@ class Reading:
         """See what was committed meanwhile. What is remembered stays right: records never change.
         Raises ArchiveError if the archive has no history of the prefix (any more)."""
         self._check_thread()
-        self._manager.abort()
-        self._manager.begin()
         with self._reading():
+            self._manager.abort()
+            self._manager.begin()
             record = self._connection.root()[NAME].state[1].get(self.prefix)
             if record is None:
                 raise ArchiveError(f"the archive has no history of {self.prefix!r}")
             assert isinstance(record, History)
             self._state = record.read()
 
+    def rest(self) -> None:
+        """Nothing is read until the next `refresh`: a server may forget what was seen here."""
+        with self._reading():
+            self._manager.abort()
+
     def take_over(self) -> None:
         """It belongs to the calling thread from now on. The one before must be done with it."""
         self._nodes.thread = get_ident()
 
     def close(self) -> None:
-        """Idempotent."""
+        """Idempotent. Never raises."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            self._manager.abort()
-            connection.close()
+            with suppress(Exception):  # Of a server that is away, which has closed its end anyway.
+                self._manager.abort()
+                connection.close()
 
     def __enter__(self) -> Reading:
         return self
@@ -209,14 +217,11 @@ class Reading:
 
     @contextmanager
     def _reading(self, revision: int = 0) -> Iterator[None]:
-        try:
-            yield
-        except POSKeyError:
-            raise Compacted(revision, message="no longer archived: packed meanwhile") from None
-        except (BtreecacheError, AssertionError):
-            raise
-        except Exception as error:  # Of a damaged record, or of a driver: anything.
-            raise ArchiveError(f"the archive can't be read: {error}") from error
+        with told(UNREADABLE):
+            try:
+                yield
+            except POSKeyError:
+                raise Compacted(revision, message=PACKED) from None
 
 
 def _only(histories: dict[bytes, Any]) -> bytes:

@@ -7,10 +7,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-import transaction
-from ZODB.POSException import POSError
-
 from btreecache.archive.records import NAME, Root
+from btreecache.archive.storage import Transactions, trouble
 from btreecache.archive.writer import HistoryWriter
 from btreecache.backoff import Backoff
 from btreecache.errors import ArchiveError
@@ -43,7 +41,8 @@ class Recorder(Stepper):
         self._writers: list[HistoryWriter] = []
         self._changed = threading.Condition()
         self._flushing = False
-        self._manager = transaction.TransactionManager()
+        self._failures = 0
+        self._manager = Transactions()
         self._connection: Any = None
         self.trouble: ArchiveError | None = None
 
@@ -59,14 +58,17 @@ class Recorder(Stepper):
 
     def flush(self, timeout_s: float) -> bool:
         """Commit what waits now without waiting for a group to fill; whether that was done in time.
-        Any thread but the recorder's. Raises ArchiveError if it can't be written."""
+        Any thread but the recorder's. Raises ArchiveError if an attempt fails meanwhile."""
         with self._changed:
+            failures = self._failures
             self._flushing = True
             self._changed.notify_all()
-            done = self._changed.wait_for(self._is_idle_or_troubled, timeout_s)
-        if self.trouble is not None:
-            raise self.trouble
-        return done
+            self._changed.wait_for(
+                lambda: not self._flushing or self._failures > failures, timeout_s
+            )
+            if self._failures > failures and self.trouble is not None:
+                raise self.trouble
+            return not self._flushing
 
     def step(self, timeout_s: float = 0.0) -> bool:
         """Commit a group if one is due, else wait for one. Whether anything was committed."""
@@ -81,15 +83,13 @@ class Recorder(Stepper):
         return self._commit()
 
     def close(self) -> None:
-        """Stop, then write what still waits. Idempotent. Never raises: `trouble` tells."""
+        """Stop, then write what still waits. Idempotent. Never raises: `trouble` tells. Takes no
+        longer than a server may take for an answer, twice."""
         super().close()
         while any(len(writer.pending) for writer in self._writers):
             if not self._commit():
                 break
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            self._manager.abort()
-            connection.close()
+        self._abandon()
 
     def _is_due(self) -> bool:
         if self._flushing:
@@ -104,18 +104,19 @@ class Recorder(Stepper):
     def _is_full(self, writer: HistoryWriter) -> bool:
         return len(writer.pending) >= self._revisions or writer.pending.held_bytes >= self._bytes
 
-    def _is_idle_or_troubled(self) -> bool:
-        return self.trouble is not None or not self._flushing
-
     def _commit(self) -> bool:
         """One transaction with a group of each history that has one. Whether it was committed."""
         writers = self._writers
         try:
-            histories = self._histories()
+            histories = self._begin()
+            for writer in writers:
+                writer.attach(self._connection)
             changed = [w.prepare(histories, self._revisions, self._bytes) for w in writers]
             if any(changed):
                 self._manager.commit()
-        except (ArchiveError, POSError, OSError, transaction.interfaces.TransactionError) as error:
+            else:
+                self._manager.abort()
+        except Exception as error:  # A driver may raise anything of its own.
             self._fail(writers, error)
             return False
         for writer in writers:
@@ -125,34 +126,42 @@ class Recorder(Stepper):
             if all(writer.pending.idle for writer in writers):
                 self._flushing = False
             self._changed.notify_all()
-        assert self._connection is not None
         self._connection.cacheGC()
         return any(changed)
 
-    def _histories(self) -> Any:
+    def _begin(self) -> _Histories:
         """The histories as they are now, in a transaction of their own."""
         if self._connection is None:
             self._connection = self._database.open(self._manager)
         self._manager.begin()
         root = self._connection.root().get(NAME)
         assert isinstance(root, Root), "the archive was made when it was opened"
-        histories = root.state[1]
-        return _Histories(root, histories)
+        return _Histories(root, root.state[1])
 
     def _fail(self, writers: list[HistoryWriter], error: Exception) -> None:
-        self._manager.abort()
+        self._abandon()
         for writer in writers:
             writer.give_up()
-        log.warning("archive error=%s", error)
+        found = trouble("the archive can't be written", error)
+        log.warning("archive error=%s", found)
         self._backoff.fail()
         with self._changed:
-            self.trouble = (
-                error
-                if isinstance(error, ArchiveError)
-                else ArchiveError(f"the archive can't be written: {error}")
-            )
+            self.trouble = found
             self._flushing = False
+            self._failures += 1
             self._changed.notify_all()
+
+    def _abandon(self) -> None:
+        """Let go of the connection and of what it was doing; the next one begins anew."""
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        try:
+            self._manager.abort()
+            connection.close()
+        except Exception as error:  # Whatever state the server's end left it in, it is gone.
+            log.info("archive error=%s", error)
+            self._manager = Transactions()
 
 
 class _Histories(dict[bytes, Any]):

@@ -10,39 +10,111 @@ file.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import transaction
+from zc.lockfile import LockError, LockFile
 from ZODB import DB
-from ZODB.POSException import POSError
+from ZODB.FileStorage import FileStorage
+from ZODB.POSException import ConflictError
 
+from btreecache.archive.patience import ANSWER_S, Patience
 from btreecache.archive.records import FORMAT, NAME, Root, allowed
-from btreecache.errors import ArchiveError, BadRequest, MissingExtra
+from btreecache.errors import ArchiveError, BadRequest, BtreecacheError
+
+log = logging.getLogger(__name__)
 
 #: Records that ZODB itself remembers for a connection. What was made of them is remembered by
 #: `Nodes`, so these are few.
 RECORDS_CACHED = 2_000
 
 
-def open_database(uri: str, *, read_only: bool) -> Any:
-    """The database of an archive, made if it may be written and isn't there yet.
+def open_database(uri: str, *, read_only: bool, answer_s: float = ANSWER_S) -> Any:
+    """The database of an archive, made if it may be written and isn't there yet. A server that
+    doesn't answer for `answer_s` seconds is taken for gone.
 
     Raises BadRequest for a URI that can't be meant, MissingExtra, ArchiveError.
     """
-    storage = _opened(uri, read_only)
-    try:
-        database = DB(storage, cache_size=RECORDS_CACHED)
-        database.classFactory = _class_of
-        _check(database, uri, read_only)
-    except BaseException:
-        storage.close()
-        raise
+    patience = Patience(answer_s)
+    with told(f"the archive {shown(uri)} can't be opened", uri):
+        storage = _opened(uri, read_only, patience)
+        try:
+            database = DB(storage, cache_size=RECORDS_CACHED)
+            database.classFactory = _class_of
+            database.patience = patience
+            _check(database, shown(uri), read_only)
+        except BaseException:
+            with suppress(Exception):
+                storage.close()
+            raise
     return database
+
+
+def close_database(database: Any) -> None:
+    """Never raises: what is committed is committed, and a server that is away needs no goodbye."""
+    try:
+        database.close()
+    except Exception as error:
+        log.info("archive error=%s", trouble("not closed properly", error))
+        with suppress(Exception):
+            database.storage.close()
+
+
+class Transactions(transaction.TransactionManager):  # type: ignore[misc]  # it has no types
+    """Transactions that are begun explicitly: between them a connection holds nothing open at a
+    server, which could free nothing meanwhile."""
+
+    def __init__(self) -> None:
+        super().__init__(explicit=True)
+
+    def abort(self) -> None:
+        """Nothing, if there is no transaction: ZODB aborts what it closes."""
+        if self._txn is not None:
+            super().abort()
+
+
+@contextmanager
+def told(what: str, uri: str = "") -> Iterator[None]:
+    """Whatever a storage or its driver raises becomes an ArchiveError (`trouble`). What is ours
+    passes."""
+    try:
+        yield
+    except (BtreecacheError, AssertionError):
+        raise
+    except Exception as error:
+        raise trouble(what, error, uri) from error
+
+
+def trouble(what: str, error: Exception, uri: str = "") -> ArchiveError:
+    """What went wrong, in one line and without the password of the URI."""
+    if isinstance(error, ArchiveError):
+        return error
+    said = " ".join(str(error).split()) or type(error).__name__
+    for secret in _secrets(uri):
+        said = said.replace(secret, "***")
+    return ArchiveError(f"{what}: {said}")
+
+
+#: What stands between the name of a user and the last @, and a parameter.
+_SECRETS = re.compile(r"(?<=://)[^:/@]*:(.*)@|[?&]password=([^&]*)")
+
+
+def _secrets(uri: str) -> set[str]:
+    found = {secret for match in _SECRETS.finditer(uri) for secret in match.groups() if secret}
+    return found | {unquote(secret) for secret in found}
+
+
+def shown(uri: str) -> str:
+    """A URI without its password."""
+    for secret in _secrets(uri):
+        uri = uri.replace(secret, "***")
+    return uri
 
 
 def _class_of(connection: Any, module: str, name: str) -> Any:
@@ -55,42 +127,47 @@ def _import(module: str, name: str) -> Any:
     return getattr(__import__(module, fromlist=[name]), name)
 
 
-def _opened(uri: str, read_only: bool) -> Any:
+def _opened(uri: str, read_only: bool, patience: Patience) -> Any:
     scheme = re.match(r"([a-z]+)://", uri)
-    try:
-        if scheme is None:
-            return _file(uri.removeprefix("file:"), read_only)
-        if scheme[1] == "zeo":
-            return _zeo(uri, read_only)
-        if scheme[1] in ("postgresql", "postgres"):
-            return _postgresql(uri, read_only)
-    except (BadRequest, MissingExtra, ArchiveError):
-        raise
-    except Exception as error:  # A driver may raise anything of its own.
-        raise ArchiveError(f"the archive {_shown(uri)} can't be opened: {error}") from error
+    if scheme is None:
+        return _file(uri.removeprefix("file:"), read_only)
+    if scheme[1] == "zeo":
+        from btreecache.archive import zeo
+
+        return zeo.opened(uri, read_only, patience)
+    if scheme[1] in ("postgresql", "postgres"):
+        from btreecache.archive import postgresql
+
+        return postgresql.opened(uri, read_only, patience)
     raise BadRequest(f"an archive is a path, zeo:// or postgresql://, not {scheme[1]}://")
 
 
-def _shown(uri: str) -> str:
-    """Without the password."""
-    return re.sub(r"(://[^:/@]*):[^@]*@", r"\1@", uri)
-
-
 def _file(path: str, read_only: bool) -> Any:
-    from zc.lockfile import LockError
-    from ZODB.FileStorage import FileStorage
-
     if not path:
         raise BadRequest("the path of the archive is empty")
-    if read_only and not os.path.exists(path):
-        raise ArchiveError(f"there is no archive {path}")
+    # The last steps of a pack: the file becomes .old, .pack becomes the file. Killed in between?
+    old = f"{path}.old"
+    cut_short = not os.path.exists(path) and os.path.exists(old)
     try:
+        if read_only:
+            path = old if cut_short else path
+            if not os.path.exists(path):
+                raise ArchiveError(f"there is no archive {path}")
+            return FileStorage(path, read_only=True)
         with private_files():
-            return FileStorage(path, read_only=read_only, pack_keep_old=False)
+            if cut_short:
+                lock = LockFile(f"{path}.lock")
+                if not os.path.exists(path):
+                    os.rename(old, path)
+                lock.close()
+            storage = FileStorage(path, pack_keep_old=False)
     except LockError:
         raise ArchiveError(f"another process has the archive {path} open for writing") from None
-    except PermissionError as error:
+    except OSError as error:
         raise ArchiveError(f"the archive {path} can't be opened: {error.strerror}") from None
+    with suppress(FileNotFoundError):
+        os.remove(f"{path}.pack")  # Of a pack that was killed.
+    return storage
 
 
 @contextmanager
@@ -104,53 +181,28 @@ def private_files() -> Iterator[None]:
         os.umask(before)
 
 
-def _zeo(uri: str, read_only: bool) -> Any:
-    try:
-        from ZEO.ClientStorage import ClientStorage
-    except ImportError as error:
-        raise MissingExtra("archive", error.name or "ZEO") from None
-    parts = urlsplit(uri)
-    if not parts.hostname or not parts.port:
-        raise BadRequest(f"expected zeo://HOST:PORT, not {uri}")
-    name = unquote(parts.path.strip("/")) or "1"
-    return ClientStorage(
-        (parts.hostname, parts.port), storage=name, read_only=read_only, wait_timeout=10,
-        cache_size=32 << 20,
-    )  # fmt: skip
-
-
-def _postgresql(uri: str, read_only: bool) -> Any:
-    try:
-        from relstorage.adapters.postgresql import PostgreSQLAdapter
-        from relstorage.options import Options
-        from relstorage.storage import RelStorage
-    except ImportError as error:
-        raise MissingExtra("archive", error.name or "RelStorage") from None
-    options = Options(keep_history=False, read_only=read_only)
-    return RelStorage(PostgreSQLAdapter(uri, options=options), options=options)
-
-
-def _check(database: Any, uri: str, read_only: bool) -> None:
+def _check(database: Any, name: str, read_only: bool) -> None:
     """That this is an archive of a format that we know; made if it may be."""
-    manager = transaction.TransactionManager()
+    manager = Transactions()
     connection = database.open(manager)
     try:
-        root = connection.root()
-        if NAME not in root:
-            if len(root):
-                raise ArchiveError(f"{_shown(uri)} is no archive: another database")
-            if read_only:
-                raise ArchiveError(f"{_shown(uri)} is no archive: it is empty")
-            root[NAME] = Root((FORMAT, {}))
-            manager.commit()
-        record = root[NAME]
-        found = record.state[0] if isinstance(record, Root) else None
-        if not isinstance(found, int) or found > FORMAT:
-            raise ArchiveError(
-                f"{_shown(uri)} has format {found}; this version reads formats up to {FORMAT}"
-            )
-    except POSError as error:
-        raise ArchiveError(f"{_shown(uri)} can't be read: {error}") from None
+        with manager:
+            root = connection.root()
+            if NAME not in root:
+                if len(root):
+                    raise ArchiveError(f"{name} is no archive: another database")
+                if read_only:
+                    raise ArchiveError(f"{name} is no archive: it is empty")
+                root[NAME] = Root((FORMAT, {}))
+    except ConflictError:
+        pass  # Another process has just made it.
+    try:
+        with manager:
+            record = connection.root()[NAME]
+            found = record.state[0] if isinstance(record, Root) else None
+            if not isinstance(found, int) or found > FORMAT:
+                raise ArchiveError(
+                    f"{name} has format {found}; this version reads formats up to {FORMAT}"
+                )
     finally:
-        manager.abort()
         connection.close()

@@ -69,7 +69,9 @@ class HistoryWriter:
         self._checkpoint = Checkpoint()
         self._digest = 0
         self._groups: list[Summary] | None = None
-        self._claimed = False
+        self._known: tuple[int, int] | None = None  # the writer and the last group of the history
+        self._at = 0  # the revision of the checkpoint
+        self._connection: Any = None
         self._looked_s = 0.0
         self._prepared: _Prepared | None = None
 
@@ -80,19 +82,29 @@ class HistoryWriter:
         digest: int,
         oldest: int,
         durable_revision: int,
+        found: HistoryState,
     ) -> None:
-        """Go on from the state that the last group holds, before anything is written."""
+        """Go on from a state that was `found`, before anything is written."""
         self._checkpoint.adopt(tree, records)
+        self._connection = None
         self._digest = digest
         self.oldest, self.durable_revision = oldest, durable_revision
+        self._at = durable_revision
+        self._known = found.writer, _last(found.groups)
+
+    def attach(self, connection: Any) -> None:
+        """Write through this connection from now on. O(nodes) if it is another one than before."""
+        if connection is not self._connection:
+            self._checkpoint.attach(connection)
+            self._connection = connection
 
     def prepare(self, histories: dict[bytes, History], steps_max: int, bytes_max: int) -> bool:
         """Make one group of what waits, if anything does, in the transaction under way.
 
-        Raises ArchiveError if another writer has taken the history over.
+        Raises ArchiveError if another writer has written to the history since we found it.
         """
         record = self._record(histories)
-        state = record.read()
+        state = self._settled(record.read())
         steps, complete = self.pending.take(steps_max, bytes_max)
         count = _first_of_kind(steps)
         if count < len(steps):
@@ -103,9 +115,9 @@ class HistoryWriter:
         except BaseException:
             self.pending.put_back(steps)
             raise
-        self._prepared = prepared
         if not steps and not prepared.gone and prepared.complete <= state.complete:
             return False
+        self._prepared = prepared
         gaps = state.gaps
         if prepared.added and isinstance(steps[0], Began) and state.complete:
             gap = (state.complete, steps[0].revision, steps[0].reason, steps[0].arrived_s)
@@ -121,35 +133,53 @@ class HistoryWriter:
             return
         if prepared.stored is not None:
             self._checkpoint.keep(prepared.stored)
+            self._at = prepared.complete
+        elif prepared.gone and any(
+            isinstance(s, Distrusted) and s.after < self._at for s in prepared.steps
+        ):
+            # Nothing retained holds its records any more: a pack may take them at any time.
+            self._checkpoint = Checkpoint()
         self._digest = prepared.digest
         assert self._groups is not None
-        gone = set(prepared.gone)
-        if gone:
-            self._groups = [group for group in self._groups if group.revision not in gone]
-        if prepared.added is not None:
-            self._groups.append(prepared.added)
-        self._claimed = True
+        added = [prepared.added] if prepared.added else []
+        gone = {*prepared.gone, *(group.revision for group in added)}
+        self._groups = [group for group in self._groups if group.revision not in gone] + added
+        self._known = self._number, self._groups[-1].revision if self._groups else 0
         self.oldest = self._groups[0].revision if self._groups else 0
         self.durable_revision = prepared.complete
 
     def give_up(self) -> None:
         """The transaction failed: what it would have written waits again."""
         prepared, self._prepared = self._prepared, None
+        self._groups = None  # It may have been committed, and only the answer was lost.
         if prepared is not None:
             self.pending.put_back(prepared.steps)
 
     def _record(self, histories: dict[bytes, History]) -> History:
-        """The history's record, made at first; checked to be ours."""
+        """The history's record, made at first."""
         record = histories.get(self.prefix)
         if record is None:
             record = History(HistoryState(Groups(), 0, 0.0, (), self._number)[:])
             histories[self.prefix] = record
-        state = record.read()
-        if self._claimed and state.writer != self._number:
+        return record
+
+    def _settled(self, state: HistoryState) -> HistoryState:
+        """What to go on from: the history as we left it. Raises ArchiveError if it isn't."""
+        groups = state.groups
+        if self._known is None:
+            self._known = state.writer, _last(groups)
+        if state.writer == self._number:
+            # What is above our last group was committed, but the answer was lost: written again.
+            for revision in [*groups.keys(self._known[1] + 1)]:
+                del groups[revision]
+            complete = self.durable_revision
+            gaps = tuple(gap for gap in state.gaps if gap[1] <= complete)
+            state = state._replace(complete=complete, gaps=gaps)
+        elif self._known != (state.writer, _last(groups)):
             raise ArchiveError(f"another process writes the history of {self.prefix!r}")
         if self._groups is None:
-            self._groups = [summary(group.read()) for group in state.groups.values()]
-        return record
+            self._groups = [summary(group.read()) for group in groups.values()]
+        return state
 
     def _write(self, state: HistoryState, steps: list[Step], complete: int) -> _Prepared:
         groups, now_s = state.groups, self._wall()
@@ -167,7 +197,8 @@ class HistoryWriter:
                 groups[group.revision] = Group(group[:])
                 added = summary(group)
             revision = max(revision, group.revision)
-        known = [*(self._groups or ()), *([added] if added else [])]
+        known = [group for group in self._groups or () if group.revision not in gone]
+        known += [added] if added else []
         if now_s - self._looked_s >= RETENTION_S:
             self._looked_s = now_s
             forgotten = [*dropped(self._retention, known, now_s)]
@@ -211,6 +242,10 @@ class HistoryWriter:
             digest.to_bytes(32, "big"), log, batches, size,
         )  # fmt: skip
         return stored, digest, group
+
+
+def _last(groups: Any) -> int:
+    return int(groups.maxKey()) if groups else 0
 
 
 def summary(group: GroupState) -> Summary:
