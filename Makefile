@@ -6,20 +6,24 @@ PIP := $(BIN)/pip --disable-pip-version-check
 READY := $(VENV)/.ready
 ETCD_DIR := .cache/etcd
 KUBECTL_DIR := .cache/kubectl
+APISERVERS_DIR := .cache/apiservers
 SEED ?= 0
 SEEDS ?= 20
+# make interop-apiservers FOR=30s: a quick try
+FOR ?= 10m
 # make sim FAULTS="clean drop": only these
 FAULTS ?=
 
 export BTREECACHE_VERIFY ?= 1
 export BTREECACHE_ETCD_DIR ?= $(ETCD_DIR)
 export BTREECACHE_KUBECTL_DIR ?= $(KUBECTL_DIR)
+export BTREECACHE_APISERVERS_DIR ?= $(APISERVERS_DIR)
 
 # make bench SIZES=10000: only these; bench-compare REF=main: the commit to compare with
 SIZES ?= 10000 100000 1000000
 REF ?= main
 
-.PHONY: check test lint type fmt interop sim machines bench bench-etcdsim bench-compare bench-plots bench-reads bench-lists bench-transcode fuzz constraints \
+.PHONY: check test lint type fmt interop interop-apiservers sim machines bench bench-etcdsim bench-compare bench-plots bench-reads bench-lists bench-transcode fuzz constraints \
 	clean help
 
 help: ## this list
@@ -52,6 +56,12 @@ interop: $(READY) ## the tests that speak to a real etcd and kubectl, installed 
 	.ci/install-etcd $(ETCD_DIR)
 	.ci/install-kubectl $(KUBECTL_DIR)
 	$(BIN)/pytest -m interop --numprocesses 2 --dist loadfile
+
+# Not in CI: the servers are built first, which takes minutes and 5 GB for a while.
+interop-apiservers: $(READY) ## real API servers on a real etcd and on etcdsim: make interop-apiservers FOR=30s
+	.ci/install-etcd $(ETCD_DIR)
+	.ci/install-apiservers $(APISERVERS_DIR)
+	$(BIN)/python -m tests.apiservers --for $(FOR) --seed $(SEED)
 
 sim: $(READY) ## every fault and none on SEEDS seeds, resumed where it stopped: make sim SEEDS=200
 	BTREECACHE_VERIFY=0 $(BIN)/python -m tests.sim --seeds 0:$(SEEDS) $(FAULTS:%=--fault %)

@@ -1,0 +1,1 @@
+"""Real API servers on an etcd, real or simulated: `python -m tests.apiservers`."""
