@@ -17,6 +17,7 @@ from pathlib import Path
 
 from tests.apiservers.logs import errors
 from tests.apiservers.run import STORES, Result, run
+from tests.apiservers.servers import EXTENSIONS, KUBE
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3600}
 
@@ -60,13 +61,19 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--rate", type=float, default=6.0, help="steps a second of each resource")
     parser.add_argument("--store", choices=STORES, action="append", help="default: one by one")
+    parser.add_argument(
+        "--server", choices=(KUBE, EXTENSIONS), action="append", help="default: traffic on both"
+    )
     parser.add_argument("--etcd", type=Path, default=Path(".cache/etcd/3.5/etcd"))
     parser.add_argument("--out", type=Path, default=Path(".cache/apiservers.jsonl"))
     parser.add_argument("--logs", type=Path, default=Path(".cache/apiservers-logs"))
     options = parser.parse_args(argv)
     results = {}
     for store in options.store or STORES:
-        result = run(store, options.etcd, options.seed, options.for_s, options.rate, options.logs)
+        result = run(
+            store, options.etcd, options.seed, options.for_s, options.rate, options.logs,
+            options.server or (KUBE, EXTENSIONS),
+        )  # fmt: skip
         results[store] = result
         with options.out.open("a") as out:
             print(json.dumps(result, ensure_ascii=False), file=out, flush=True)

@@ -63,6 +63,8 @@ class Api:
             params=params,
         )
         self.asked[f"{verb} {answer.status_code}"] += 1
+        if answer.headers.get("content-type") != "application/json":  # As for an unknown path.
+            return answer.status_code, {"message": answer.text}
         return answer.status_code, answer.json()
 
     @asynccontextmanager

@@ -98,10 +98,9 @@ class Record:
     def _covered(change: Change, revision: int) -> bool:
         return change.revision is None or change.revision <= revision
 
-    def old(self, floor: int) -> int | None:
-        """The newest revision told below `floor`, None if there is none."""
-        index = bisect_right(self._revisions, floor - 1) - 1
-        return self._revisions[index] if index >= 0 else None
+    def told_below(self, floor: int) -> Sequence[int]:
+        """Every revision told that is older than `floor`, ascending."""
+        return self._revisions[: bisect_right(self._revisions, floor - 1)]
 
     def at(self, place: int) -> dict[Key, Object]:
         """The objects after so many changes, in the order of their keys. O(changes)."""
