@@ -14,16 +14,17 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 import grpc
-from google.protobuf.message import DecodeError
 
 from etcdsim import wire
 from etcdsim.errors import EtcdError
+from etcdsim.server.malformed import Malformed, parse
 from etcdsim.server.member import REQUEST_BYTES_MAX, Handlers, Member
 
 MESSAGE_BYTES_MAX = REQUEST_BYTES_MAX + 512 * 1024
 #: Up to here a message is read to be refused with etcd's text, beyond gRPC refuses it.
 READ_BYTES_MAX = 16 * 1024 * 1024
 STOP_GRACE_S = 0.2
+_UNARY_MALFORMED = "error unmarshalling request"
 
 _OPTIONS = [
     ("grpc.max_receive_message_length", READ_BYTES_MAX),
@@ -51,10 +52,22 @@ def _parse(method: wire.Method, data: bytes) -> Any:
         text = f"grpc: received message larger than max ({len(data)} vs. {MESSAGE_BYTES_MAX})"
         raise _Failure(grpc.StatusCode.RESOURCE_EXHAUSTED, text)
     try:
-        return method.request.FromString(data)
-    except DecodeError:
-        text = "grpc: error unmarshalling request: proto: cannot parse invalid wire-format data"
-        raise _Failure(grpc.StatusCode.INTERNAL, text) from None
+        return parse(method.request, data)
+    except Malformed as malformed:
+        streams = method.stream or method.answers
+        what = "failed to unmarshal the received message" if streams else _UNARY_MALFORMED
+        raise _Failure(grpc.StatusCode.INTERNAL, f"grpc: {what}: {malformed}") from None
+
+
+async def _only_request(method: wire.Method, context: Any) -> Any:
+    """The one message of a call that isn't a stream of them; what comes behind it is ignored."""
+    data = await context.read()
+    if data is not grpc.aio.EOF:
+        return _parse(method, data)
+    if method.answers:
+        text = "cardinality violation: received no request message from non-client-streaming RPC"
+        raise _Failure(grpc.StatusCode.INTERNAL, text)
+    raise _Failure(grpc.StatusCode.UNKNOWN, "EOF")
 
 
 class _Stream:
@@ -96,8 +109,10 @@ class _Router(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio has no ty
         return self._routes.get(details.method) or self._unknown(details.method)
 
     def _unknown(self, path: str) -> Any:
-        service, _, name = path.removeprefix("/").rpartition("/")
-        if service in self._services:
+        service, slash, name = path.removeprefix("/").rpartition("/")
+        if not slash:
+            text = f'malformed method name: "{path}"'
+        elif service in self._services:
             text = f"unknown method {name} for service {service}"
         else:
             text = f"unknown service {service}"
@@ -111,30 +126,26 @@ class _Router(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio has no ty
         return grpc.stream_stream_rpc_method_handler(answer)
 
     def _route(self, method: wire.Method, handler: Any) -> Any:
-        if method.stream:
+        # gRPC reads no request itself: it leaves a call without one hanging, without a status.
+        if method.stream or method.answers:
 
             async def converse(_: Any, context: Any) -> None:
-                await self._guarded(
-                    lambda metadata: handler(_Stream(method, context, metadata)), context
-                )
+                async def run(metadata: dict[str, str]) -> None:
+                    call = _Stream(method, context, metadata)
+                    if method.stream:
+                        await handler(call)
+                    else:
+                        await handler(await _only_request(method, context), call)
+
+                await self._guarded(run, context)
 
             return grpc.stream_stream_rpc_method_handler(converse)
-        if method.answers:
 
-            async def answer(data: bytes, context: Any) -> None:
-                await self._guarded(
-                    lambda metadata: handler(
-                        _parse(method, data), _Stream(method, context, metadata)
-                    ),
-                    context,
-                )
-
-            return grpc.unary_stream_rpc_method_handler(answer)
-
-        async def ask(data: bytes, context: Any) -> bytes:
+        async def ask(_: Any, context: Any) -> bytes:
             async def run(_: dict[str, str]) -> bytes:
+                request = await _only_request(method, context)
                 try:
-                    response = handler(_parse(method, data))
+                    response = handler(request)
                 finally:
                     self._member.tell()
                 if inspect.isawaitable(response):
@@ -143,7 +154,7 @@ class _Router(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio has no ty
 
             return bytes(await self._guarded(run, context))
 
-        return grpc.unary_unary_rpc_method_handler(ask)
+        return grpc.stream_unary_rpc_method_handler(ask)
 
     async def _guarded(self, run: Callable[[Any], Awaitable[Any]], context: Any) -> Any:
         task = asyncio.current_task()

@@ -22,6 +22,7 @@ from etcdsim.server.watch_index import WatchIndex
 
 BATCH_REVISIONS = 1000  # etcd's watchBatchMaxRevs
 OUTBOX_MAX = 128  # responses a stream holds back, as in etcd
+OUTBOX_BYTES = 8 * 1024 * 1024  # and bytes of events
 FRAGMENT_BYTES = 2 * 1024 * 1024  # etcd's --max-request-bytes and half a MiB for gRPC
 _SCAN_REVISIONS = 5000  # looked through for one watch before others get a turn
 _ANSWERS_MAX = 1000  # to requests of a client that doesn't read them; then it isn't read either
@@ -156,6 +157,7 @@ class WatchStream:
         self._watches: dict[int, _Watch] = {}
         self._next_id = 0
         self._outbox: deque[tuple[_Watch | None, Any]] = deque()
+        self._held_bytes = 0  # of the events in it
         self._behind: dict[_Watch, None] = {}
         self._work = asyncio.Event()
         self._room = asyncio.Event()
@@ -175,6 +177,7 @@ class WatchStream:
         self._watches.clear()
         self._behind.clear()
         self._outbox.clear()
+        self._held_bytes = 0
 
     # What the client asks
 
@@ -240,6 +243,7 @@ class WatchStream:
         if watch.queued:  # nothing comes behind the answer to a cancel
             stay = [item for item in self._outbox if item[0] is not watch or _is_created(item[1])]
             self._outbox = deque(stay)
+            self._held_bytes = sum(_held(item) for _, item in stay)
         self._send(None, watch_id=watch_id, canceled=True)
 
     def _mark_all(self) -> None:
@@ -261,6 +265,7 @@ class WatchStream:
 
     def _push(self, watch: _Watch | None, item: Any) -> None:
         self._outbox.append((watch, item))
+        self._held_bytes += _held(item)
         if watch is not None:
             watch.queued += 1
         self._work.set()
@@ -268,7 +273,7 @@ class WatchStream:
     def hand_out(self, watch: _Watch, revision: int, written: _Written | None) -> None:
         """The events of a new revision for a watch that is up to date; if there is no room for
         them the watch falls behind."""
-        if len(self._outbox) < OUTBOX_MAX:
+        if len(self._outbox) < OUTBOX_MAX and self._held_bytes < OUTBOX_BYTES:
             watch.next_revision = revision + 1
             if written is not None:
                 self._push(watch, written)
@@ -338,6 +343,7 @@ class WatchStream:
 
     def _take(self) -> tuple[_Watch | None, Any]:
         watch, item = self._outbox.popleft()
+        self._held_bytes -= _held(item)
         self._room.set()
         if watch is not None:
             watch.queued -= 1
@@ -396,6 +402,10 @@ class WatchStream:
 
 def _is_created(item: Any) -> bool:
     return not isinstance(item, _Written) and bool(item.created)
+
+
+def _held(item: Any) -> int:
+    return len(item.events) if isinstance(item, _Written) else 0
 
 
 def _size(event: Event) -> int:

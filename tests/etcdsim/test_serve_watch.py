@@ -518,6 +518,23 @@ def test_who_takes_no_answers_is_not_read_either(served: Served) -> None:
     assert not served.hub.streams
 
 
+def test_who_takes_nothing_holds_few_megabytes(served: Served) -> None:
+    """Fewer than the outbox has room for, where they are large; the log has the others."""
+
+    def write() -> tuple[int, bool, int]:
+        stream = WatchStream(served.hub, Silent())
+        stream._create(wire.WatchCreateRequest(key=b"large"))
+        for _ in range(20):
+            served.member.model.put(b"large", bytes(1024 * 1024))
+            served.member.tell()
+        [watch] = stream._watches.values()
+        queued, is_behind = watch.queued, watch.is_behind
+        stream._cancel(watch.watch_id)
+        return queued, is_behind, stream._held_bytes
+
+    assert served.do(write) == (9, True, 0)  # the answer to its request, and 8 events
+
+
 def test_created_is_said_even_if_the_cancel_is_there_already(served: Served) -> None:
     def ask() -> list[str]:
         stream = WatchStream(served.hub, Silent())

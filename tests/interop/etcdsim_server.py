@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 STOP_TIMEOUT_S = 10.0
 
@@ -16,6 +17,13 @@ class EtcdsimServer:
         self._flags = flags
         self._process: subprocess.Popen[str] | None = None
         self.endpoint = ""
+
+    @property
+    def memory_mib(self) -> float:
+        """What the process has in memory now."""
+        assert self._process is not None
+        lines = Path(f"/proc/{self._process.pid}/status").read_text().splitlines()
+        return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS:"))
 
     def __enter__(self) -> EtcdsimServer:
         self._process = subprocess.Popen(
