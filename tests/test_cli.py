@@ -126,7 +126,7 @@ def test_text_ends_with_the_verdict(capsys: pytest.CaptureFixture[str]) -> None:
         ["check", "--for", "0s"],
         ["check", "--for", "-1s"],
         ["check", "--for", "1s2"],
-        ["check", "--interval", "1d"],
+        ["check", "--interval", "1w"],
         ["check", "--once", "--for", "1s"],
         ["check", "--revisions", "0"],
         ["check", "--revisions", "many"],

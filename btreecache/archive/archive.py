@@ -26,6 +26,7 @@ from btreecache.archive.records import NAME
 from btreecache.archive.restore import restored
 from btreecache.archive.retention import Retention
 from btreecache.archive.storage import close_database, open_database
+from btreecache.archive.trimming import trim
 from btreecache.archive.writer import HistoryWriter
 from btreecache.backoff import Backoff
 from btreecache.element import Element
@@ -149,6 +150,23 @@ class Archive:
         Raises Compacted, FutureRevision, BadRequest, ArchiveError."""
         with self.reading(prefix, read) as reading:
             yield reading.snapshot(revision if time_s is None else reading.revision_at(time_s))
+
+    @property
+    def format(self) -> int:
+        """The version of the format that it is written in."""
+        with self._database.transaction() as connection:
+            return int(connection.root()[NAME].state[0])
+
+    def size(self) -> tuple[int, int]:
+        """The bytes that it takes where it is stored, and the records; 0 where that isn't known."""
+        return self._database.getSize(), self._database.objectCount()
+
+    def trim(self, retention: Retention, prefix: bytes | None = None) -> int:
+        """Forget what a retention doesn't keep, of one history or of all; how many groups went.
+
+        For an archive that has no writer of its own (`Archive(retention=)` looks after itself).
+        Raises ArchiveError."""
+        return trim(self._database, retention, prefix, self._wall())
 
     def pack(self) -> None:
         """Set free what no retained revision needs. May run while others read and write: a writer

@@ -25,7 +25,7 @@ from ZODB.POSException import POSKeyError
 from btreecache.archive.records import Branch, Leaf, Run
 from btreecache.archive.storage import trouble
 from btreecache.element import Element
-from btreecache.errors import BtreecacheError, Compacted
+from btreecache.errors import ArchiveError, BtreecacheError, Compacted
 from btreecache.node import ABSENT, FAN_OUT, Absent, Aggregate, M, Node, find, make
 from btreecache.tree import Editor, Tree
 
@@ -163,6 +163,8 @@ class Nodes:
         stub = self._stubs.get(oid)
         if stub is None:
             stub = self._stubs[oid] = Stub(self, record, height, count)
+        if stub.height != height:  # So no way down is endless, whatever the archive says.
+            raise ArchiveError(f"{UNREADABLE}: a node hangs at two heights")
         return stub
 
 

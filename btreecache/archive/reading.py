@@ -145,7 +145,7 @@ class Reading:
             following = next(self.groups(revision), None)
             if following is not None and following.log is not None:
                 for number, arrived_s, _, _ in following.log.state[1]:
-                    if arrived_s > time_s:
+                    if arrived_s > time_s or number > following.revision:
                         break
                     revision = number
             elif following is None:
@@ -158,7 +158,9 @@ class Reading:
         for group in self.groups(after):
             if group.log is not None:
                 with self._reading():
-                    yield from batches_of(group.log, self._nodes, after, upto)
+                    # A log may go on above its group: with what was distrusted.
+                    last = group.revision if upto is None else min(upto, group.revision)
+                    yield from batches_of(group.log, self._nodes, after, last)
             if upto is not None and group.revision >= upto:
                 return
 

@@ -11,8 +11,11 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from btreecache.cli import check, gates, objects, serve
+from btreecache.cli import archive, check, gates, objects, serve
 from btreecache.errors import BadRequest, BtreecacheError
+
+#: What logs for itself: we, and what archives are kept on.
+LOGS = ("btreecache", "ZODB", "ZEO", "relstorage", "txn")
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -26,13 +29,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; its exit code."""
     parser = OneLineParser(prog="btreecache", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (check, serve, objects, gates):
+    for command in (check, serve, objects, archive, gates):
         command.add_parser(commands)
     options = parser.parse_args(argv)
     # The library sets no handlers; what it logs is for --debug, the report says what matters.
-    log = logging.getLogger("btreecache")
     handler = logging.StreamHandler() if options.debug else logging.NullHandler()
-    log.addHandler(handler)
+    logs = [logging.getLogger(name) for name in LOGS]
+    for log in logs:
+        log.addHandler(handler)
     try:
         code: int = options.run(options)
     except BadRequest as error:
@@ -49,5 +53,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{parser.prog}: {' '.join(text.split())}", file=sys.stderr)
         return 3
     finally:
-        log.removeHandler(handler)
+        for log in logs:
+            log.removeHandler(handler)
     return code

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
 from itertools import groupby, islice
 from typing import Any, NamedTuple
 
@@ -49,11 +51,29 @@ def printable(text: str) -> str:
     )
 
 
+def key_text(key: bytes) -> str:
+    """A key for people: any byte of it can be seen and none does anything."""
+    return printable(key.decode(errors="surrogateescape"))
+
+
+def time_text(time_s: float) -> str:
+    """Seconds since 1970 as RFC 3339, to the microsecond."""
+    return f"{datetime.fromtimestamp(time_s, UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
+
+
+def bytes_member(name: str, value: bytes) -> dict[str, str]:
+    """Bytes as a member of a JSON object: `name` where they are text, else `name_base64`."""
+    try:
+        return {name: value.decode()}
+    except UnicodeDecodeError:
+        return {f"{name}_base64": base64.b64encode(value).decode()}
+
+
 def names(shown: Iterable[Shown]) -> Iterator[str]:
     """Exactly one line an object: its key, which `btreecache get` takes."""
     for one in shown:
         event = f"{one.event} " if one.event else ""
-        yield event + printable(one.key.decode(errors="surrogateescape")) + "\n"
+        yield event + key_text(one.key) + "\n"
 
 
 def json_lines(shown: Iterable[Shown]) -> Iterator[str]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from xml.etree import ElementTree
 
+from btreecache.cli.printing import bytes_member
 from btreecache.consistency import DIFFERENCES_MAX, Difference, Round, Verdict
 from btreecache.errors import FeedFault
 
@@ -91,12 +91,7 @@ def _round(outcome: Round, duration_s: float) -> dict[str, Any]:
 
 def _key(key: bytes | None) -> dict[str, str]:
     """`key` where it is text, else `key_base64`; nothing where no single key is meant."""
-    if not key:
-        return {}
-    try:
-        return {"key": key.decode()}
-    except UnicodeDecodeError:
-        return {"key_base64": base64.b64encode(key).decode()}
+    return bytes_member("key", key) if key else {}
 
 
 def _difference(difference: Difference) -> dict[str, Any]:

@@ -1,0 +1,223 @@
+"""`btreecache archive`: what an archive holds, whether it is sound, what it costs.
+
+`info`, `verify` and `export` only read: they may run beside a process that writes, and right after
+one was killed.
+
+Exit codes: 0 done, or sound; 1 broken; 2 usage, or a file that can't be imported; 3 could not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from btreecache.cli import arguments
+from btreecache.cli.printing import bytes_member, key_text, printable, time_text
+from btreecache.cli.progress import progress
+from btreecache.cli.report import table
+from btreecache.errors import ArchiveError, BadRequest
+
+if TYPE_CHECKING:
+    from btreecache.archive import Archive
+    from btreecache.archive.contents import Contents
+    from btreecache.archive.verify import Problem, Verification
+
+#: Problems in the JSON of `verify`; the text has all of them.
+PROBLEMS_MAX = 1_000
+
+
+def add_parser(commands: Any) -> None:
+    """Declare the commands and their flags."""
+    parser = commands.add_parser(
+        "archive", help="look at an archive, verify, pack, export, import it", description=__doc__,
+        allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    below = parser.add_subparsers(required=True, metavar="COMMAND")
+    one = _command(below, "info", "what it holds", run=info)
+    one.add_argument("-o", "--output", choices=("text", "json"), default="text")
+    one = _command(below, "verify", "is every retained revision as it was saved?", run=verify)
+    one.add_argument("-o", "--output", choices=("text", "json"), default="text")
+    one = _command(below, "pack", "set free what is no longer retained", run=pack)
+    _add_retention(one)
+
+
+def _command(commands: Any, name: str, what: str, *, run: Any) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=what, description=run.__doc__, allow_abbrev=False
+    )
+    parser.set_defaults(run=run)
+    parser.add_argument(
+        "--archive", required=True, metavar="URI", help="a path, zeo:// or postgresql://"
+    )
+    parser.add_argument(
+        "--prefix", type=arguments.key_bytes, help="the history of this prefix (default: all)"
+    )
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    return parser
+
+
+def _add_retention(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--keep-age", type=arguments.duration_s, metavar="DURATION",
+        help="first forget what is older",
+    )  # fmt: skip
+    parser.add_argument(
+        "--keep-revisions", type=arguments.positive, metavar="N",
+        help="first forget all but so many batches",
+    )  # fmt: skip
+    parser.add_argument(
+        "--keep-bytes", type=arguments.byte_count, metavar="SIZE",
+        help="first forget what is older than the groups that took so much (500M, 10G)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--thin", nargs="?", type=_thinning, const=_thinning("1h=1m,24h=1h"), default=(),
+        metavar="AGE=INTERVAL,..",
+        help="first leave one checkpoint an interval of what is older than an age"
+        " (without a value: 1h=1m,24h=1h)",
+    )  # fmt: skip
+
+
+def _thinning(text: str) -> tuple[tuple[float, float], ...]:
+    pairs = [part.partition("=")[::2] for part in text.split(",")]
+    found = [(arguments.duration_s(age), arguments.duration_s(every)) for age, every in pairs]
+    if found != sorted(found):
+        raise argparse.ArgumentTypeError(f"ages must ascend: {text!r}")
+    return tuple(found)
+
+
+@contextmanager
+def opened(uri: str, *, read_only: bool = True) -> Iterator[Archive]:
+    """The archive at a URI. Raises BadRequest, MissingExtra, ArchiveError."""
+    from btreecache.archive import Archive
+
+    archive = Archive.open(uri, read_only=read_only)
+    try:
+        yield archive
+    finally:
+        archive.close()
+
+
+def _prefixes(archive: Archive, wanted: bytes | None) -> list[bytes]:
+    """The histories that a command is about. Raises BadRequest."""
+    found = archive.prefixes()
+    if wanted is None:
+        return found
+    if wanted not in found:
+        names = ", ".join(repr(key_text(prefix)) for prefix in found) or "none"
+        raise BadRequest(f"no history of {key_text(wanted)!r}; there are: {names}")
+    return [wanted]
+
+
+def info(options: argparse.Namespace) -> int:
+    """What an archive holds: histories, revisions, times, gaps, bytes."""
+    from btreecache.archive.contents import contents
+
+    with opened(options.archive) as archive:
+        found = []
+        for prefix in _prefixes(archive, options.prefix):
+            with archive.reading(prefix) as reading:
+                found.append(contents(reading))
+        size, records = archive.size()
+        if options.output == "json":
+            histories = [_as_json(one) for one in found]
+            whole = {"format": archive.format, "bytes": size, "records": records}
+            print(json.dumps({**whole, "histories": histories}))
+            return 0
+        rows = [("format", f"{archive.format}"), ("size", _size(size, records))]
+    print("\n".join(table(rows)))
+    for one in found:
+        print("\n" + "\n".join(table([*_rows(one)])))
+    return 0
+
+
+def _size(size: int, records: int) -> str:
+    return f"{size:,} bytes, {records:,} records"
+
+
+def _rows(one: Contents) -> Iterator[tuple[str, str]]:
+    yield "history", key_text(one.prefix) or "(every key)"
+    if one.groups:
+        yield "oldest", f"{one.oldest} at {time_text(one.first_s)}"
+        yield "newest batch", f"at {time_text(one.last_s)}"
+        yield "durable", f"{one.durable} at {time_text(one.known_s)}"
+    yield "elements", f"{one.elements:,}"
+    yield "groups", f"{one.groups:,}: {one.checkpoints:,} checkpoints, {one.batches:,} batches"
+    yield "retained", f"{one.size_bytes:,} bytes written"
+    for gap in one.gaps:
+        yield "gap", f"{gap.after} to {gap.revision}: {gap.reason} at {time_text(gap.at_s)}"
+
+
+def _as_json(one: Contents) -> dict[str, Any]:
+    gaps = [gap._asdict() for gap in one.gaps]
+    members = one._asdict()
+    return {**bytes_member("prefix", members.pop("prefix")), **members, "gaps": gaps}
+
+
+def verify(options: argparse.Namespace) -> int:
+    """Is every retained revision as it was saved? Each digest is computed again, each log replayed,
+    each reference followed. Exit code 0: sound; 1: broken, and the problems are named."""
+
+    done: list[Verification] = []
+    problems: list[Problem] = []
+    count = 0
+    as_text = options.output == "text"
+    with opened(options.archive) as archive:
+        for prefix in _prefixes(archive, options.prefix):
+            for problem in _problems(archive, prefix, done):
+                count += 1
+                if as_text:
+                    print(printable(str(problem)))
+                elif len(problems) < PROBLEMS_MAX:
+                    problems.append(problem)
+    sums = {
+        name: sum(getattr(one, name) for one in done)
+        for name in ("groups", "checkpoints", "batches", "elements")
+    }
+    verdict = "broken" if count else "sound"
+    if as_text:
+        rows = [(name, f"{number:,}") for name, number in sums.items()]
+        print("\n".join(table([*rows, ("problems", f"{count:,}"), ("verdict", verdict)])))
+    else:
+        listed = [{**one._asdict(), "prefix": key_text(one.prefix)} for one in problems]
+        result = {"verdict": verdict, **sums, "problems_total": count, "problems": listed}
+        print(json.dumps(result))
+    return 1 if count else 0
+
+
+def _problems(archive: Archive, prefix: bytes, done: list[Verification]) -> Iterator[Problem]:
+    """Those of one history; `done` gets what was looked at."""
+    from btreecache.archive.verify import Problem, Verification
+
+    with ExitStack() as stack:
+        try:
+            walk, replay = (stack.enter_context(archive.reading(prefix)) for _ in range(2))
+        except ArchiveError as error:
+            yield Problem(prefix, 0, "", str(error))
+            return
+        verification = Verification(walk, replay)
+        done.append(verification)
+        total = len(walk.state.groups)
+        with progress(f"verifying {key_text(prefix)}", total) as advance:
+            yield from verification.problems(advance)
+
+
+def pack(options: argparse.Namespace) -> int:
+    """Set free what no retained revision needs. No other process may have a file open for writing;
+    a ZEO server or a database may be written meanwhile."""
+    from btreecache.archive import Retention
+
+    retention = Retention(
+        options.keep_age, options.keep_revisions, options.keep_bytes, options.thin
+    )
+    with opened(options.archive) as archive:
+        _prefixes(archive, options.prefix)  # That it is there, and is not made by packing it.
+    with opened(options.archive, read_only=False) as archive:
+        before = archive.size()
+        if retention != Retention():
+            print(f"forgotten  {archive.trim(retention, options.prefix):,} groups")
+        archive.pack()
+        print("\n".join(table([("before", _size(*before)), ("after", _size(*archive.size()))])))
+    return 0
