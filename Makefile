@@ -6,6 +6,7 @@ PIP := $(BIN)/pip --disable-pip-version-check
 READY := $(VENV)/.ready
 ETCD_DIR := .cache/etcd
 KUBECTL_DIR := .cache/kubectl
+POSTGRESQL_DIR := .cache/postgresql
 APISERVERS_DIR := .cache/apiservers
 SEED ?= 0
 SEEDS ?= 20
@@ -17,6 +18,7 @@ FAULTS ?=
 export BTREECACHE_VERIFY ?= 1
 export BTREECACHE_ETCD_DIR ?= $(ETCD_DIR)
 export BTREECACHE_KUBECTL_DIR ?= $(KUBECTL_DIR)
+export BTREECACHE_POSTGRESQL_DIR ?= $(POSTGRESQL_DIR)
 export BTREECACHE_APISERVERS_DIR ?= $(APISERVERS_DIR)
 
 # make bench SIZES=10000: only these; bench-compare REF=main: the commit to compare with
@@ -52,9 +54,10 @@ fmt: $(READY) ## format in place
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-interop: $(READY) ## the tests that speak to a real etcd and kubectl, installed into .cache
+interop: $(READY) ## the tests that speak to a real etcd, kubectl and PostgreSQL, installed into .cache
 	.ci/install-etcd $(ETCD_DIR)
 	.ci/install-kubectl $(KUBECTL_DIR)
+	.ci/install-postgresql $(POSTGRESQL_DIR)
 	$(BIN)/pytest -m interop --numprocesses 2 --dist loadfile
 
 # Not in CI: the servers are built first, which takes minutes and 5 GB for a while.

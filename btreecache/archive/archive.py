@@ -19,6 +19,7 @@ from random import Random, SystemRandom
 from typing import Any, Self
 
 from btreecache.archive.packing import pack
+from btreecache.archive.patience import ANSWER_S
 from btreecache.archive.pending import Pending
 from btreecache.archive.reading import Reading
 from btreecache.archive.recorder import Recorder
@@ -83,11 +84,15 @@ class Archive:
         )
 
     @classmethod
-    def open(cls, uri: str, *, read_only: bool = False, **options: Any) -> Archive:
-        """The archive at a URI (`storage`), made if it isn't there and may be written.
+    def open(
+        cls, uri: str, *, read_only: bool = False, answer_s: float = ANSWER_S, **options: Any
+    ) -> Archive:
+        """The archive at a URI (`storage`), made if it isn't there and may be written. A server
+        that doesn't answer for `answer_s` seconds is taken for gone.
 
         Raises BadRequest, MissingExtra, ArchiveError."""
-        return cls(open_database(uri, read_only=read_only), read_only=read_only, **options)
+        database = open_database(uri, read_only=read_only, answer_s=answer_s)
+        return cls(database, read_only=read_only, **options)
 
     def start(self) -> Self:
         """Begin to commit, in a thread of its own until `close`. Idempotent."""
@@ -172,6 +177,8 @@ class Archive:
         """Set free what no retained revision needs. May run while others read and write: a writer
         refers only to records of the last checkpoint, which is always retained. Raises
         ArchiveError."""
+        if self._read_only:
+            raise ArchiveError("the archive is open to be read only")
         pack(self._database)
 
     def flush(self, timeout_s: float = 30.0) -> bool:

@@ -15,11 +15,13 @@ CONNECT_S = 10.0
 class Patience:
     """Of all connections of one database.
 
-    seconds   an answer is awaited for so long, then the connection is cut; None: forever
+    seconds     an answer is awaited for so long, then the connection is cut; None: forever
+    connect_s   and a connection for so long
     """
 
-    def __init__(self, seconds: float | None = ANSWER_S) -> None:
-        self.seconds = seconds
+    def __init__(self, seconds: float = ANSWER_S) -> None:
+        self.seconds: float | None = seconds
+        self.connect_s = min(seconds, CONNECT_S)
 
     @contextmanager
     def boundless(self) -> Iterator[None]:

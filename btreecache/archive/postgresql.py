@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from btreecache.archive.patience import CONNECT_S, Patience
+from btreecache.archive.patience import Patience
 from btreecache.errors import BadRequest, MissingExtra
 
 try:
@@ -40,7 +40,7 @@ def opened(uri: str, read_only: bool, patience: Patience) -> Any:
         message = "expected postgresql://[USER[:PASSWORD]@]HOST[:PORT]/DATABASE"
         raise BadRequest(message) from None
     password = fields.pop("password", None)
-    fields.setdefault("connect_timeout", str(round(CONNECT_S)))
+    fields.setdefault("connect_timeout", str(max(round(patience.connect_s), 2)))
     watchdog = _Watchdog(patience)
 
     class Adapter(PostgreSQLAdapter):  # type: ignore[misc]  # RelStorage has no types

@@ -49,6 +49,7 @@ class Reading:
         self._nodes = Nodes(read, cache_bytes)
         self._replayed: OrderedDict[int, ArchivedTree] = OrderedDict()
         self._state: HistoryState
+        self._oldest = 0
         try:
             with self._reading():
                 self._connection = database.open(self._manager)
@@ -72,6 +73,7 @@ class Reading:
                 raise ArchiveError(f"the archive has no history of {self.prefix!r}")
             assert isinstance(record, History)
             self._state = record.read()
+            self._oldest = int(self._state.groups.minKey()) if self._state.groups else 0
 
     def rest(self) -> None:
         """Nothing is read until the next `refresh`: a server may forget what was seen here."""
@@ -99,13 +101,12 @@ class Reading:
     @property
     def oldest(self) -> int:
         """The lowest revision that can be read; 0 if there is none."""
-        groups = self._state.groups
-        return int(groups.minKey()) if groups else 0
+        return self._oldest
 
     @property
     def newest(self) -> int:
         """The highest revision that can be read; 0 if there is none."""
-        return self._state.complete if self._state.groups else 0
+        return self._state.complete if self._oldest else 0
 
     @property
     def state(self) -> HistoryState:
@@ -118,8 +119,9 @@ class Reading:
 
     def groups(self, after: int = 0) -> Iterator[GroupState]:
         """The retained groups above a revision, ascending."""
-        for group in self._state.groups.values(after + 1):
-            yield group.read()
+        with self._reading():
+            for group in self._state.groups.values(after + 1):
+                yield group.read()
 
     def snapshot(self, revision: int | None = None) -> Snapshot:
         """The state at `revision`, None: the newest. O(log n), and O(events) to replay.

@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from ZODB.POSException import ConflictError
+
 from btreecache.archive.records import NAME, Root
 from btreecache.archive.storage import Transactions, trouble
 from btreecache.archive.writer import HistoryWriter
@@ -15,6 +17,9 @@ from btreecache.errors import ArchiveError
 from btreecache.stepper import Stepper
 
 log = logging.getLogger(__name__)
+
+#: Another history's first group, or another writer: told apart by who finds what it left.
+ATTEMPTS = 3
 
 
 class Recorder(Stepper):
@@ -68,7 +73,8 @@ class Recorder(Stepper):
             )
             if self._failures > failures and self.trouble is not None:
                 raise self.trouble
-            return not self._flushing
+            done, self._flushing = not self._flushing, False
+            return done
 
     def step(self, timeout_s: float = 0.0) -> bool:
         """Commit a group if one is due, else wait for one. Whether anything was committed."""
@@ -107,18 +113,17 @@ class Recorder(Stepper):
     def _commit(self) -> bool:
         """One transaction with a group of each history that has one. Whether it was committed."""
         writers = self._writers
-        try:
-            histories = self._begin()
-            for writer in writers:
-                writer.attach(self._connection)
-            changed = [w.prepare(histories, self._revisions, self._bytes) for w in writers]
-            if any(changed):
-                self._manager.commit()
-            else:
-                self._manager.abort()
-        except Exception as error:  # A driver may raise anything of its own.
-            self._fail(writers, error)
-            return False
+        for attempt in range(ATTEMPTS):
+            try:
+                changed = self._transaction(writers)
+                break
+            except Exception as error:  # A driver may raise anything of its own.
+                self._abandon()
+                for writer in writers:
+                    writer.give_up()
+                if not isinstance(error, ConflictError) or attempt == ATTEMPTS - 1:
+                    self._fail(error)
+                    return False
         for writer in writers:
             writer.keep()
         with self._changed:
@@ -127,6 +132,17 @@ class Recorder(Stepper):
                 self._flushing = False
             self._changed.notify_all()
         self._connection.cacheGC()
+        return changed
+
+    def _transaction(self, writers: list[HistoryWriter]) -> bool:
+        histories = self._begin()
+        for writer in writers:
+            writer.attach(self._connection)
+        changed = [w.prepare(histories, self._revisions, self._bytes) for w in writers]
+        if any(changed):
+            self._manager.commit()
+        else:
+            self._manager.abort()
         return any(changed)
 
     def _begin(self) -> _Histories:
@@ -138,10 +154,7 @@ class Recorder(Stepper):
         assert isinstance(root, Root), "the archive was made when it was opened"
         return _Histories(root, root.state[1])
 
-    def _fail(self, writers: list[HistoryWriter], error: Exception) -> None:
-        self._abandon()
-        for writer in writers:
-            writer.give_up()
+    def _fail(self, error: Exception) -> None:
         found = trouble("the archive can't be written", error)
         log.warning("archive error=%s", found)
         self._backoff.fail()

@@ -30,6 +30,9 @@ from btreecache.errors import ArchiveError, BadRequest, BtreecacheError
 
 log = logging.getLogger(__name__)
 
+#: Who logs, with a traceback, what they raise as well. Heard only where logging is configured.
+NOISY = ("ZODB", "ZEO", "relstorage", "txn")
+
 #: Records that ZODB itself remembers for a connection. What was made of them is remembered by
 #: `Nodes`, so these are few.
 RECORDS_CACHED = 2_000
@@ -42,6 +45,8 @@ def open_database(uri: str, *, read_only: bool, answer_s: float = ANSWER_S) -> A
     Raises BadRequest for a URI that can't be meant, MissingExtra, ArchiveError.
     """
     patience = Patience(answer_s)
+    for name in NOISY:
+        logging.getLogger(name).addHandler(logging.NullHandler())
     with told(f"the archive {shown(uri)} can't be opened", uri):
         storage = _opened(uri, read_only, patience)
         try:
@@ -160,7 +165,7 @@ def _file(path: str, read_only: bool) -> Any:
                 if not os.path.exists(path):
                     os.rename(old, path)
                 lock.close()
-            storage = FileStorage(path, pack_keep_old=False)
+            storage = FileStorage(path, pack_keep_old=False, packer=_packed)
     except LockError:
         raise ArchiveError(f"another process has the archive {path} open for writing") from None
     except OSError as error:
@@ -168,6 +173,15 @@ def _file(path: str, read_only: bool) -> Any:
     with suppress(FileNotFoundError):
         os.remove(f"{path}.pack")  # Of a pack that was killed.
     return storage
+
+
+def _packed(storage: Any, *arguments: Any) -> Any:
+    """ZODB's packer doesn't wait until what will be the file is on disk."""
+    found = FileStorage.packer(storage, *arguments)
+    if found is not None:
+        with open(f"{storage.getName()}.pack", "rb") as packed:
+            os.fsync(packed.fileno())
+    return found
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from btreecache.archive.patience import CONNECT_S, Patience
+from btreecache.archive.patience import Patience
 from btreecache.errors import ArchiveError, BadRequest, MissingExtra
 
 try:
@@ -32,7 +32,7 @@ def opened(uri: str, read_only: bool, patience: Patience) -> Any:
     name = unquote(parts.path.strip("/")) or "1"
     try:
         return ClientStorage(
-            (host, port), storage=name, read_only=read_only, wait_timeout=CONNECT_S,
+            (host, port), storage=name, read_only=read_only, wait_timeout=patience.connect_s,
             cache_size=CACHE_BYTES, _client_factory=partial(_Client, patience),
         )  # fmt: skip
     except ClientDisconnected:
@@ -63,6 +63,7 @@ class _Client(ClientThread):  # type: ignore[misc]  # ZEO has no types
             except TimeoutError:
                 # Whatever is answered later must not be taken for the answer to something else.
                 loop.call_soon_threadsafe(self._cut)
+                loop.call_soon_threadsafe(future.add_done_callback, _ignored)
                 raise ClientDisconnected(f"no answer in {seconds:g} s") from None
 
         self.io_call = io_call
@@ -79,3 +80,8 @@ class _Client(ClientThread):  # type: ignore[misc]  # ZEO has no types
             messages = protocol and protocol.sm_protocol
             if messages and messages.transport:
                 messages.transport.abort()
+
+
+def _ignored(future: Any) -> None:
+    """Nobody waits for it any more: what became of it needn't be complained about."""
+    future.exception()
