@@ -120,8 +120,11 @@ class FaultyListening:
 
     # Around unary calls
 
-    async def ask(self, path: str, data: bytes, context: Any, answer: Callable[..., Any]) -> Any:
+    async def ask(self, path: str, context: Any, answer: Callable[..., Any]) -> Any:
         """A unary call, struck before or after it is done."""
+        data = await context.read()
+        if data is grpc.aio.EOF:
+            return await answer(None, _Asked(context, data))
         dice = self.faults.of_calls
         struck = dice.roll()
         late = bool(dice.prng.below(2))
@@ -132,7 +135,7 @@ class FaultyListening:
             data, answered_at = self._asked(path, data)
         except EtcdError as error:
             await context.abort(getattr(grpc.StatusCode, error.code_name), error.text)
-        response = await answer(data, context)
+        response = await answer(None, _Asked(context, data))
         if struck and late:
             await self._strike(struck, dice, context, _DOUBTS)
         return _at(answered_at, response) if answered_at else response
@@ -171,7 +174,7 @@ class FaultyListening:
 
     # Around streams
 
-    async def converse(self, path: str, first: Any, context: Any, serve: Callable[..., Any]) -> Any:
+    async def converse(self, path: str, context: Any, serve: Callable[..., Any]) -> Any:
         """A call with a stream of responses, each of which may be struck."""
         wants_leader = _wants_leader(context)
         if wants_leader and self._is_leaderless:
@@ -182,7 +185,7 @@ class FaultyListening:
             self._led.add(task)
         call = (_WatchCall if path == wire.WATCH.path else _Call)(self, context)
         try:
-            await serve(first, call)
+            await serve(None, call)
         except asyncio.CancelledError:
             if not wants_leader or task in self._led:  # the client gave up
                 raise
@@ -229,20 +232,30 @@ class _Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpcio 
 
     async def intercept_service(self, continuation: Any, details: Any) -> Any:
         handler, path = await continuation(details), details.method
-        if handler.unary_unary is not None:
+        if handler.stream_unary is not None:
 
-            async def ask(data: bytes, context: Any) -> Any:
-                return await self._faulty.ask(path, data, context, handler.unary_unary)
+            async def ask(_: Any, context: Any) -> Any:
+                return await self._faulty.ask(path, context, handler.stream_unary)
 
-            return grpc.unary_unary_rpc_method_handler(ask)
-        serve = handler.stream_stream or handler.unary_stream
+            return grpc.stream_unary_rpc_method_handler(ask)
 
-        async def converse(first: Any, context: Any) -> None:
-            await self._faulty.converse(path, first, context, serve)
+        async def converse(_: Any, context: Any) -> None:
+            await self._faulty.converse(path, context, handler.stream_stream)
 
-        if handler.request_streaming:
-            return grpc.stream_stream_rpc_method_handler(converse)
-        return grpc.unary_stream_rpc_method_handler(converse)
+        return grpc.stream_stream_rpc_method_handler(converse)
+
+
+class _Asked:
+    """gRPC's context of a unary call, and the request that the member gets to read."""
+
+    def __init__(self, context: Any, request: Any) -> None:
+        self._context, self._request = context, request
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)
+
+    async def read(self) -> Any:
+        return self._request
 
 
 class _Call:

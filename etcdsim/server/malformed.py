@@ -24,7 +24,7 @@ class Malformed(Exception):
 
 
 def parse(message_class: Any, data: bytes) -> Any:
-    """The message. Raises Malformed.
+    """The message, without unknown fields. Raises Malformed.
 
     O(bytes). What a usual client sends costs two microseconds beyond parsing: only where something
     unknown, or not written the usual way, is in it are its bytes looked at one by one.
@@ -36,10 +36,9 @@ def parse(message_class: Any, data: bytes) -> Any:
         # What etcd takes and Python doesn't: text that isn't UTF-8, more than 100 levels.
         raise Malformed("proto: cannot parse invalid wire-format data") from None
     message.DiscardUnknownFields()
-    if message.ByteSize() == len(data):
-        return message
-    _check(message_class.DESCRIPTOR, data)
-    return message_class.FromString(data)
+    if message.ByteSize() != len(data):
+        _check(message_class.DESCRIPTOR, data)
+    return message
 
 
 def _check(descriptor: Any, data: bytes) -> None:
