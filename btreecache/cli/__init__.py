@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from btreecache.cli import archive, check, gates, objects, serve
+from btreecache.cli import archive, changes, check, gates, objects, serve
 from btreecache.errors import BadRequest, BtreecacheError
 
 #: What logs for itself: we, and what archives are kept on.
@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; its exit code."""
     parser = OneLineParser(prog="btreecache", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (check, serve, objects, archive, gates):
+    for command in (check, serve, objects, changes, archive, gates):
         command.add_parser(commands)
     options = parser.parse_args(argv)
     # The library sets no handlers; what it logs is for --debug, the report says what matters.

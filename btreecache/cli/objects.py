@@ -1,7 +1,8 @@
-"""`btreecache get`, `list` and `watch`: Kubernetes objects straight from an etcd or the simulator.
+"""`btreecache get`, `list` and `watch`: Kubernetes objects straight from an etcd, or an archive.
 
-What etcd holds as protobuf is shown as what it says, at any revision that the source still has. An
-object that can't be read is named on stderr, the others are shown, and the exit code is 3.
+What etcd holds as protobuf is shown as what it says, at any revision that the source still has, or
+the archive. An object that can't be read is named on stderr, the others are shown, and the exit
+code is 3.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from random import Random
 from typing import Any
 
 from btreecache.cache import Cache
-from btreecache.cli import arguments, origin, signals
+from btreecache.cli import arguments, origin, past, signals
 from btreecache.cli.printing import FORMS, Shown, json_list, printer
 from btreecache.codec import Kubernetes
 from btreecache.codec.base import Unreadable
@@ -29,13 +30,7 @@ from btreecache.follow import Follower
 from btreecache.options import WatchOptions
 from btreecache.reader import Reader
 from btreecache.selectors import LabelSelector
-from btreecache.source import Source
 from btreecache.watch_stream import WatchStream
-
-PREFIX = b"/registry/"
-
-#: Keys in a page of the source.
-PAGE_KEYS = 500
 
 #: --sim: revisions a second while watching.
 WRITES = 10
@@ -46,14 +41,12 @@ POLL_S = 0.2
 
 def add_parser(commands: Any) -> None:
     """Declare the three commands and their flags."""
-    get = _command(commands, "get", "show one object", run=get_one, writes=0)
+    get = command(commands, "get", "show one object", __doc__, run=get_one)
     get.add_argument("object_key", type=arguments.key_bytes, metavar="KEY")
-    get.add_argument("--revision", type=arguments.positive, help="as it was then (default: now)")
-    listing = _command(commands, "list", "show the objects of a prefix", run=list_all, writes=0)
-    listing.add_argument(
-        "--revision", type=arguments.positive, help="as they were then (default: now)"
-    )
-    watch = _command(commands, "watch", "show what changes", run=watch_all, writes=WRITES)
+    add_moment(get, "as it was then")
+    listing = command(commands, "list", "show the objects of a prefix", __doc__, run=list_all)
+    add_moment(listing, "as they were then")
+    watch = command(commands, "watch", "show what changes", __doc__, run=watch_all, writes=WRITES)
     watch.add_argument(
         "--revision", type=arguments.positive, help="show what changed after it (default: now)"
     )
@@ -65,30 +58,50 @@ def add_parser(commands: Any) -> None:
     watch.add_argument(
         "--events", type=arguments.positive, metavar="N", help="end after so many events"
     )
-    for command in (listing, watch):
-        command.add_argument(
-            "--prefix", type=arguments.key_bytes, default=PREFIX, help="(default /registry/)"
-        )
-        command.add_argument(
+    for one in (listing, watch):
+        add_prefix(one)
+        one.add_argument(
             "-l", "--selector", default="", help="a label selector, as kubectl takes it"
         )
+    for one in (get, listing, watch):
+        one.add_argument(
+            "-o", "--output", choices=FORMS, default="table",
+            help="name: the key, exactly one line an object (default table)",
+        )  # fmt: skip
 
 
-def _command(
-    commands: Any, name: str, what: str, *, run: Any, writes: int
+def command(
+    commands: Any, name: str, what: str, about: str | None, *, run: Any, writes: int | None = None
 ) -> argparse.ArgumentParser:
+    """A command about objects. `writes`: of a command that follows a source, revisions a second;
+    others read an archive too."""
     parser: argparse.ArgumentParser = commands.add_parser(
-        name, help=what, description=__doc__, allow_abbrev=False,
+        name, help=what, description=about, allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.set_defaults(run=run)
-    origin.add_flags(parser, verb="show", writes=writes)
-    parser.add_argument(
-        "-o", "--output", choices=FORMS, default="table",
-        help="name: the key, exactly one line an object (default table)",
-    )  # fmt: skip
+    origin.add_flags(parser, verb="show", writes=writes or 0, archive=writes is None)
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     return parser
+
+
+def add_prefix(parser: argparse.ArgumentParser) -> None:
+    """Which keys."""
+    parser.add_argument(
+        "--prefix", type=arguments.key_bytes,
+        help="(default /registry/; of an archive with one history all of it)",
+    )  # fmt: skip
+
+
+def add_moment(parser: argparse.ArgumentParser, what: str) -> None:
+    """Which revision."""
+    when = parser.add_mutually_exclusive_group()
+    when.add_argument("--revision", type=arguments.positive, help=f"{what} (default: now)")
+    when.add_argument(
+        "--at", type=arguments.moment, metavar="REVISION|TIME",
+        help=f"{what}; a TIME, of an archive: 2026-11-24T15:00Z, 15:00 (both of here without a"
+        " zone), 10m (ago)",
+    )  # fmt: skip
 
 
 class Shower:
@@ -135,12 +148,11 @@ def _write(texts: Iterable[str]) -> None:
 
 def get_one(options: argparse.Namespace) -> int:
     """Show one object; the exit code."""
-    with origin.opened(options, writes=0) as source:
-        revision = options.revision or source.current_revision()
-        found = source.range_at(revision, options.object_key, None, 1).elements
-    if not found or found[0].key != options.object_key:
+    with past.opened(options, options.object_key) as source:
+        found = source.get(options.object_key, source.revision(options.at or options.revision))
+    if found is None:
         raise NotFound("keys", options.object_key.decode(errors="surrogateescape"))
-    element = Kubernetes().decode(found[0])
+    element = Kubernetes().decode(found)
     shown = Shown(element.key, text_of(element))
     _write(printer(options.output, time.time)([shown]))
     return 0
@@ -150,11 +162,11 @@ def list_all(options: argparse.Namespace) -> int:
     """Show the objects of a prefix at one revision, page by page; the exit code."""
     shower = Shower()
     selector, decode = LabelSelector.parse(options.selector), Kubernetes().decode
-    with origin.opened(options, writes=0) as source:
-        revision = options.revision or source.current_revision()
+    with past.opened(options, options.prefix) as source:
+        revision = source.revision(options.at or options.revision)
         shown = (
             one
-            for element in map(decode, _stored(source, options.prefix, revision))
+            for element in map(decode, source.stored(source.prefix, revision))
             if element.problem is not None or selector.matches_pairs(element.labels)
             if (one := shower.shown(element))
         )
@@ -165,17 +177,6 @@ def list_all(options: argparse.Namespace) -> int:
     if not shower.count and not shower.failed:
         print("btreecache: no objects found", file=sys.stderr)
     return shower.code
-
-
-def _stored(source: Source, prefix: bytes, revision: int) -> Iterator[Element]:
-    """The elements at a revision as the source has them, page by page."""
-    start = None
-    while True:
-        page = source.range_at(revision, prefix, start, PAGE_KEYS)
-        yield from page.elements
-        if not page.more:
-            return
-        start = page.elements[-1].key + b"\0"
 
 
 def watch_all(options: argparse.Namespace) -> int:
@@ -190,13 +191,14 @@ def watch_all(options: argparse.Namespace) -> int:
     )
     with signals.stopping() as stopping, origin.opened(options, writes=WRITES) as source:
         revision = options.revision or source.current_revision()
-        cache = Cache(options.prefix, codec=codec)
-        cache.replace(revision, _stored(source, options.prefix, revision))
+        prefix = past.PREFIX if options.prefix is None else options.prefix
+        cache = Cache(prefix, codec=codec)
+        cache.replace(revision, past.stored(source, prefix, revision))
         if not options.initial:
             asked = replace(asked, resource_version=str(revision))
         with Follower(source, cache, on_gap="diff", rng=Random()) as follower:
             reader = Reader(cache, source, follower=follower, codec=codec)
-            stream = reader.watch(asked, options.prefix)
+            stream = reader.watch(asked, prefix)
             shown = _events(stream, shower, lambda: stopping.is_set() or time.monotonic() >= ends_s)
             shown = islice(shown, options.events)
             for text in printer(options.output, time.time)(shown):

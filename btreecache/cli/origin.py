@@ -15,8 +15,15 @@ from btreecache.source import Source
 OBJECTS = 10_000
 
 
-def add_flags(parser: argparse.ArgumentParser, *, verb: str, writes: int) -> None:
-    """Declare them. `verb`: what is done with the objects; `writes`: revisions a second."""
+#: The flags of --sim.
+SIMULATED = ("seed", "objects", "writes", "fault")
+
+
+def add_flags(
+    parser: argparse.ArgumentParser, *, verb: str, writes: int, archive: bool = False
+) -> None:
+    """Declare them. `verb`: what is done with the objects; `writes`: revisions a second; `archive`:
+    whether one will do as well."""
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
         "--etcd",
@@ -28,6 +35,11 @@ def add_flags(parser: argparse.ArgumentParser, *, verb: str, writes: int) -> Non
         metavar="PROFILE",
         help=f"{verb} what the simulator writes: kubernetes has objects of known types",
     )
+    if archive:
+        source.add_argument(
+            "--archive", metavar="URI", help=f"{verb} what this archive holds: a path, zeo://,"
+            " postgresql://",
+        )  # fmt: skip
     access.add_flags(parser)
     parser.add_argument("--seed", type=arguments.whole, help="--sim: of the traffic (default 0)")
     parser.add_argument(
@@ -42,13 +54,18 @@ def add_flags(parser: argparse.ArgumentParser, *, verb: str, writes: int) -> Non
     )  # fmt: skip
 
 
+def refuse(options: argparse.Namespace, needs: str, *flags: str) -> None:
+    """Flags that go with another origin. Raises BadRequest."""
+    for flag in flags:
+        if getattr(options, flag) not in (None, []):
+            raise BadRequest(f"--{flag} needs {needs}")
+
+
 @contextmanager
 def opened(options: argparse.Namespace, *, writes: int) -> Iterator[Source]:
     """What the flags name, closed at the end. Raises BadRequest."""
     if options.etcd:
-        for flag in ("seed", "objects", "writes", "fault"):
-            if getattr(options, flag) not in (None, []):
-                raise BadRequest(f"--{flag} needs --sim")
+        refuse(options, "--sim", *SIMULATED)
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         from btreecache.sources.etcd import EtcdSource
 
@@ -60,9 +77,7 @@ def opened(options: argparse.Namespace, *, writes: int) -> Iterator[Source]:
         return
     from btreecache.cli.live import LiveSimulation
 
-    for flag in ("cacert", "cert", "key", "user"):
-        if getattr(options, flag) is not None:
-            raise BadRequest(f"--{flag} needs --etcd")
+    refuse(options, "--etcd", "cacert", "cert", "key", "user")
     try:
         simulation = LiveSimulation(
             options.sim,

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = ["README.md", "docs/quickstart.md", "docs/etcdsim.md"]
+PAGES = ["README.md", "docs/quickstart.md", "docs/etcdsim.md", "docs/archive.md"]
 BIN = Path(sys.executable).parent
 
 BLOCK = re.compile(r"(?P<needs><!-- needs: \w+ -->\n)?```(?P<kind>\w+)\n(?P<text>.*?)```", re.S)
@@ -83,7 +83,7 @@ def test_the_readme_shows_the_two_commands() -> None:
     ("commands", "heading"),
     [
         (["check"], "check"),
-        (["get", "list", "watch"], "get, list, watch"),
+        (["get", "list", "watch", "diff", "log"], "get, list, watch, diff, log"),
         (["archive info", "archive verify", "archive pack"], "archive info, verify, pack"),
     ],
 )
