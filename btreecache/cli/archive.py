@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from btreecache.cli import arguments
+from btreecache.cli import arguments, retention
 from btreecache.cli.printing import bytes_member, key_text, printable, time_text
 from btreecache.cli.progress import progress
 from btreecache.cli.report import table
@@ -41,7 +41,7 @@ def add_parser(commands: Any) -> None:
     one = _command(below, "verify", "is every retained revision as it was saved?", run=verify)
     one.add_argument("-o", "--output", choices=("text", "json"), default="text")
     one = _command(below, "pack", "set free what is no longer retained", run=pack)
-    _add_retention(one)
+    retention.add_flags(one, "first forget")
 
 
 def _command(commands: Any, name: str, what: str, *, run: Any) -> argparse.ArgumentParser:
@@ -57,35 +57,6 @@ def _command(commands: Any, name: str, what: str, *, run: Any) -> argparse.Argum
     )
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     return parser
-
-
-def _add_retention(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--keep-age", type=arguments.duration_s, metavar="DURATION",
-        help="first forget what is older",
-    )  # fmt: skip
-    parser.add_argument(
-        "--keep-revisions", type=arguments.positive, metavar="N",
-        help="first forget all but so many batches",
-    )  # fmt: skip
-    parser.add_argument(
-        "--keep-bytes", type=arguments.byte_count, metavar="SIZE",
-        help="first forget what is older than the groups that took so much (500M, 10G)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--thin", nargs="?", type=_thinning, const=_thinning("1h=1m,24h=1h"), default=(),
-        metavar="AGE=INTERVAL,..",
-        help="first leave one checkpoint an interval of what is older than an age"
-        " (without a value: 1h=1m,24h=1h)",
-    )  # fmt: skip
-
-
-def _thinning(text: str) -> tuple[tuple[float, float], ...]:
-    pairs = [part.partition("=")[::2] for part in text.split(",")]
-    found = [(arguments.duration_s(age), arguments.duration_s(every)) for age, every in pairs]
-    if found != sorted(found):
-        raise argparse.ArgumentTypeError(f"ages must ascend: {text!r}")
-    return tuple(found)
 
 
 @contextmanager
@@ -207,17 +178,13 @@ def _problems(archive: Archive, prefix: bytes, done: list[Verification]) -> Iter
 def pack(options: argparse.Namespace) -> int:
     """Set free what no retained revision needs. No other process may have a file open for writing;
     a ZEO server or a database may be written meanwhile."""
-    from btreecache.archive import Retention
-
-    retention = Retention(
-        options.keep_age, options.keep_revisions, options.keep_bytes, options.thin
-    )
     with opened(options.archive) as archive:
         _prefixes(archive, options.prefix)  # That it is there, and is not made by packing it.
     with opened(options.archive, read_only=False) as archive:
         before = archive.size()
-        if retention != Retention():
-            print(f"forgotten  {archive.trim(retention, options.prefix):,} groups")
+        if retention.is_named(options):
+            forgotten = archive.trim(retention.named(options), options.prefix)
+            print(f"forgotten  {forgotten:,} groups")
         archive.pack()
         print("\n".join(table([("before", _size(*before)), ("after", _size(*archive.size()))])))
     return 0

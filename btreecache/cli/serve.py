@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from btreecache.cli import arguments, origin
+from btreecache.cli import arguments, origin, retention
 from btreecache.errors import BadRequest, MissingExtra
 from btreecache.features import Features
 from btreecache.resources import Resource, Resources, parse_resource
@@ -67,6 +67,7 @@ def add_parser(commands: Any) -> None:
         help="write history down in this file, zeo:// or postgresql://, begin with what it holds,"
         " and serve revisions that neither the source nor the window has any more",
     )  # fmt: skip
+    retention.add_flags(parser, "--archive: forget")
     parser.add_argument(
         "--serve-as", choices=("json", "protobuf"),
         help="convert objects to this form as they come in, for clients that ask for nothing else;"
@@ -87,6 +88,8 @@ def run(options: argparse.Namespace) -> int:
         from btreecache.server.caches import Caches, served
     except ImportError as error:
         raise MissingExtra("serve", error.name or "starlette") from None
+    if retention.is_named(options) and not options.archive:
+        raise BadRequest("--keep-age, --keep-revisions, --keep-bytes and --thin need --archive")
     if options.archive and options.history:
         raise BadRequest("--history is of a server without --archive, which keeps its own")
     features = Features.parse(options.feature_gates)
@@ -97,7 +100,7 @@ def run(options: argparse.Namespace) -> int:
     with ExitStack() as stack:
         source = stack.enter_context(origin.opened(options, writes=WRITES))
         sock = stack.enter_context(listening.bind(host, port))
-        archive = stack.enter_context(_opened(options.archive)) if options.archive else None
+        archive = stack.enter_context(_opened(options)) if options.archive else None
         if archive:
             prefixes = {*archive.prefixes()}  # What was followed before is followed again.
             at_start += [one for one in resources.all if one.prefix(options.prefix) in prefixes]
@@ -113,11 +116,11 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _opened(uri: str) -> Archive:
-    """The archive at a URI, to be written. Raises BadRequest, MissingExtra, ArchiveError."""
+def _opened(options: argparse.Namespace) -> Archive:
+    """The archive of --archive, to be written. Raises BadRequest, MissingExtra, ArchiveError."""
     from btreecache.archive import Archive
 
-    return Archive.open(uri)
+    return Archive.open(options.archive, retention=retention.named(options))
 
 
 def _named(texts: list[str], resources: Resources) -> Iterator[Resource]:
