@@ -330,24 +330,19 @@ class Cache:
         assert self._state.window is None, "a cache is restored before it is filled"
         if self.archive is None:
             return False
-        bounds = self.bounds
-        found = self.archive.restore(self.read, bounds.age_s, bounds.revisions)
+        found = self.archive.restore(self.read, self.bounds)
         if found is None:
             return False
         now = self._now()
         indexes = Indexes.of(self.indexes, found.tree.values())
         window = Window.of(found.revision, found.tree, now - found.age_s, indexes)
-        for batch, tree, age_s in found.steps:
-            editor, superseded_bytes = indexes.edit(), 0
+        for batch, tree, age_s, superseded_bytes in found.steps:
+            editor = indexes.edit()
             for event in batch.events:
                 editor.change(event.previous, event.element)
-                if event.previous is not None:
-                    superseded_bytes += event.previous.size_bytes()
             indexes = editor.freeze()
-            superseded_bytes += NODE_BYTES * len(batch.events) * (tree.root.height + 1)
-            window = window.append(batch, tree, now - age_s, superseded_bytes, indexes)
-        for gap in found.gaps:
-            window = window.with_gap(*gap)
+            size_bytes = superseded_bytes + NODE_BYTES * editor.copied + editor.dropped_bytes
+            window = window.append(batch, tree, now - age_s, size_bytes, indexes)
         window = window.progress(max(found.current, window.current)).evict(self.bounds, now)
         if confirm and not confirm(window.snapshot(window.current)):
             return False

@@ -9,15 +9,29 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from btreecache.element import Element
 from btreecache.event import Batch
 from btreecache.snapshot import Snapshot
 from btreecache.tree import Tree
+from btreecache.window import Bounds
 
 #: The source's element -> the element as the cache serves it.
 Reading = Callable[[Element], Element]
+
+
+class RestoredStep(NamedTuple):
+    """A batch and the tree after it.
+
+    age_s              seconds since it arrived, by the wall clock
+    superseded_bytes   as the window counts them
+    """
+
+    batch: Batch
+    tree: Tree[bytes, Element]
+    age_s: float
+    superseded_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,18 +39,15 @@ class Restored:
     """A window as it was: its first state, and what came after it.
 
     revision, tree, age_s   the first state: everything before it is forgotten
-    steps                   batches, each with the tree after it and its age: seconds since it
-                            arrived, by the wall clock
+    steps                   what came after it
     current                 how far the history is known to be complete
-    gaps                    as Window.gaps
     """
 
     revision: int
     tree: Tree[bytes, Element]
     age_s: float
-    steps: Sequence[tuple[Batch, Tree[bytes, Element], float]]
+    steps: Sequence[RestoredStep]
     current: int
-    gaps: tuple[tuple[int, int], ...] = ()
 
 
 class History(Protocol):
@@ -65,11 +76,9 @@ class History(Protocol):
     def durable_revision(self) -> int:
         """Everything up to it is safe, whatever happens to this process; 0 if nothing is. Quick."""
 
-    def restore(
-        self, read: Reading, ages_s: float | None, revisions: int | None
-    ) -> Restored | None:
-        """What was archived, from the last `revisions` and `ages_s` seconds at least; None: nothing
-        yet. Reads the disk. To be called before anything is written."""
+    def restore(self, read: Reading, bounds: Bounds) -> Restored | None:
+        """What was archived, as much as a window within `bounds` keeps at least; None: nothing yet.
+        Reads the disk. To be called before anything is written. Raises ArchiveError."""
 
     def snapshot(self, revision: int, read: Reading) -> AbstractContextManager[Snapshot]:
         """The state at `revision`, for one thread, until the end of the context. Reads the disk.

@@ -21,7 +21,7 @@ from typing import Any, Self
 from btreecache.archive.packing import pack
 from btreecache.archive.patience import ANSWER_S
 from btreecache.archive.pending import Pending
-from btreecache.archive.reading import Reading
+from btreecache.archive.reading import Reading, prefixes
 from btreecache.archive.recorder import Recorder
 from btreecache.archive.records import NAME
 from btreecache.archive.restore import restored
@@ -36,6 +36,7 @@ from btreecache.event import Batch
 from btreecache.history import Restored
 from btreecache.snapshot import Snapshot
 from btreecache.tree import Tree
+from btreecache.window import Bounds
 
 #: Readings that are kept for the next who reads: each remembers nodes and elements.
 IDLE_MAX = 4
@@ -116,8 +117,7 @@ class Archive:
 
     def prefixes(self) -> list[bytes]:
         """The prefixes of which it has a history. Raises ArchiveError."""
-        with self._database.transaction() as connection:
-            return sorted(connection.root()[NAME].state[1])
+        return prefixes(self._database)
 
     def history(self, prefix: bytes = b"") -> ArchivedHistory:
         """The history of one prefix, to be given to the one cache that makes it."""
@@ -207,7 +207,7 @@ class ArchivedHistory:
 
     @property
     def durable_revision(self) -> int:
-        return self._writer.durable_revision
+        return self.pending.durable_revision
 
     def began(self, revision: int, tree: Tree[bytes, Element]) -> None:
         self.pending.began(revision, tree)
@@ -221,24 +221,15 @@ class ArchivedHistory:
     def distrusted(self, after: int) -> None:
         self.pending.distrusted(after)
 
-    def restore(
-        self,
-        read: Callable[[Element], Element],
-        ages_s: float | None = None,
-        revisions: int | None = None,
-    ) -> Restored | None:
-        try:
-            reading = Reading(self._database, self._writer.prefix)
-        except ArchiveError:
-            return None  # There is none yet.
-        with reading:
-            found = restored(reading, read, ages_s, revisions, self._wall())
+    def restore(self, read: Callable[[Element], Element], bounds: Bounds) -> Restored | None:
+        if self._writer.prefix not in prefixes(self._database):
+            return None
+        with Reading(self._database, self._writer.prefix) as reading:
+            found = restored(reading, read, bounds, self._wall())
             if found is None:
                 return None
             window, adopted = found
-            self._writer.adopt(*adopted, reading.oldest, window.current, reading.state)
-            if window.current < reading.newest:
-                self.pending.distrusted(window.current)  # It has no checkpoint to go on from.
+            self._writer.adopt(*adopted, reading.oldest, reading.state)
             return window
 
     @contextmanager

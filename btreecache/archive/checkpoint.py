@@ -35,6 +35,11 @@ def cost(element: Element) -> int:
     return len(element.key) + len(element.value) + ELEMENT_BYTES
 
 
+def size_of(run: Run) -> int:
+    """What a run takes, roughly. Loads it."""
+    return sum([len(key) + len(value) + ELEMENT_BYTES for key, value, *_ in run.state])
+
+
 def run_of(elements: Sequence[Element]) -> Run:
     """A record of elements as the source holds them."""
     return Run(
@@ -91,6 +96,11 @@ class Checkpoint:
     @property
     def tree(self) -> Tree[bytes, Element]:
         return self._tree
+
+    @property
+    def root(self) -> Leaf | Branch | None:
+        """The record of the tree; None: nothing was written."""
+        return self._records.get(id(self._tree.root))
 
     def adopt(self, tree: Tree[bytes, Element], records: dict[int, Leaf | Branch]) -> None:
         """Go on from a tree whose records exist: `records` by the ids of its nodes."""
@@ -176,14 +186,17 @@ def _leaf(
         sizes[run] = size
         written += size
         placed.update({id(element): (run, index) for index, element in enumerate(group)})
-    runs = {run: index for index, run in enumerate(sizes)}
-    places: list[int] = []
-    for element in elements:
-        run, index = placed.get(id(element)) or known[id(element)][0]
-        places += (runs[run], index)
-    prefix = _common(leaf.keys[0], leaf.keys[-1]) if leaf.keys else b""
-    suffixes = tuple([key[len(prefix) :] for key in leaf.keys])
-    return Leaf((prefix, suffixes, tuple(runs), tuple(sizes.values()), tuple(places))), written
+    places = [placed.get(id(element)) or known[id(element)][0] for element in elements]
+    return leaf_of(leaf.keys, places, sizes), written
+
+
+def leaf_of(keys: Sequence[bytes], places: Sequence[Place], sizes: dict[Run, int]) -> Leaf:
+    """A record of keys and where their elements are, in runs of these sizes."""
+    numbers = {run: number for number, run in enumerate(sizes)}
+    prefix = _common(keys[0], keys[-1]) if keys else b""
+    suffixes = tuple([key[len(prefix) :] for key in keys])
+    flat = tuple([number for run, index in places for number in (numbers[run], index)])
+    return Leaf((prefix, suffixes, tuple(sizes), tuple(sizes.values()), flat))
 
 
 def _common(first: bytes, last: bytes) -> bytes:

@@ -12,14 +12,18 @@ from typing import Any
 from btreecache.archive.checkpoint import REFERENCE_BYTES, runs_of
 from btreecache.archive.nodes import ArchivedTree, Nodes, Place
 from btreecache.archive.records import Log
+from btreecache.digest import MODULUS, recompute
 from btreecache.element import Element
 from btreecache.event import Batch, Event
 
 
-def log_of(batches: Iterable[tuple[Batch, float]], placed: dict[int, Place]) -> tuple[Log, int]:
-    """The log of batches, each with its time of arrival, and what it costs to write.
+def log_of(
+    batches: Iterable[tuple[Batch, float]], placed: dict[int, Place], digest: int
+) -> tuple[Log, int]:
+    """The log of batches, each with its time of arrival, and what it costs to write. O(events).
 
-    `placed`: where the elements are that the checkpoint after the batches has written. O(events).
+    placed   where the elements are that the checkpoint after the batches has written
+    digest   of all that was put
     """
     batches = list(batches)
     puts = [e.element for batch, _ in batches for e in batch.events if e.element is not None]
@@ -40,15 +44,15 @@ def log_of(batches: Iterable[tuple[Batch, float]], placed: dict[int, Place]) -> 
             run, index = where[id(event.element)]
             events.append((event.key, runs.setdefault(run, len(runs)), index))
         written_batches.append((batch.revision, arrived_s, batch.synthetic, tuple(events)))
-    return Log((tuple(runs), tuple(written_batches))), size
+    return Log((tuple(runs), tuple(written_batches), packed(digest))), size
 
 
-def replayed(tree: ArchivedTree, log: Log, upto: int) -> ArchivedTree:
+def replayed(tree: ArchivedTree, log: Log, revision: int) -> ArchivedTree:
     """The tree after the batches of a log up to a revision. O(events * log n), loads no element."""
-    runs, batches = log.state
+    runs, batches, _ = log.state
     editor = tree.edit()
-    for revision, _, _, events in batches:
-        if revision > upto:
+    for at, _, _, events in batches:
+        if at > revision:
             break
         for event in events:
             if isinstance(event, bytes):
@@ -59,6 +63,20 @@ def replayed(tree: ArchivedTree, log: Log, upto: int) -> ArchivedTree:
     return tree.edited(editor)
 
 
+def upto(log: Log, nodes: Nodes, revision: int) -> Log:
+    """A log of the batches up to a revision. It may refer to a few runs too many. O(events)."""
+    runs, batches, _ = log.state
+    kept = tuple([batch for batch in batches if batch[0] <= revision])
+    found = batches_of(log, nodes, upto=revision)
+    puts = (event.element for batch, _ in found for event in batch.events if event.element)
+    return Log((runs, kept, packed(recompute(puts, "values"))))
+
+
+def packed(digest: int) -> bytes:
+    """A digest as it is archived."""
+    return (digest % MODULUS).to_bytes(32, "big")
+
+
 def batches_of(
     log: Log, nodes: Nodes, after: int = 0, upto: int | None = None
 ) -> Iterator[tuple[Batch, float]]:
@@ -66,7 +84,7 @@ def batches_of(
 
     The events don't say what was there before. Lazy: an element is loaded with its batch.
     """
-    runs, batches = log.state
+    runs, batches, _ = log.state
     for revision, arrived_s, synthetic, events in batches:
         if revision > after and (upto is None or revision <= upto):
             found = tuple([_event(event, runs, nodes) for event in events])

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from threading import get_ident
 from typing import Any, ClassVar, TypeAlias, cast
 from weakref import WeakValueDictionary
@@ -23,10 +24,10 @@ from msgspec.structs import replace
 from ZODB.POSException import POSKeyError
 
 from btreecache.archive.records import Branch, Leaf, Run
-from btreecache.archive.storage import trouble
+from btreecache.archive.storage import told
 from btreecache.element import Element
-from btreecache.errors import ArchiveError, BtreecacheError, Compacted
-from btreecache.node import ABSENT, FAN_OUT, Absent, Aggregate, M, Node, find, make
+from btreecache.errors import ArchiveError, Compacted
+from btreecache.node import ABSENT, Absent, Aggregate, M, Node, find, make
 from btreecache.tree import Editor, Tree
 
 #: What is remembered of one archive by one reader.
@@ -35,35 +36,38 @@ CACHE_BYTES = 32 << 20
 #: What a node and an element cost beside the bytes in them, roughly.
 NODE_BYTES, ELEMENT_BYTES = 2_000, 300
 
-#: What is said of records that aren't there, and of what a damaged file or a driver raises.
-PACKED = "no longer archived: packed meanwhile"
-UNREADABLE = "the archive can't be read"
-
 #: Where an element is: a run, and its place in it.
 Place: TypeAlias = tuple[Run, int]
 
-_LEAST = (FAN_OUT + 1) // 2
+
+@contextmanager
+def readable(revision: int = 0) -> Iterator[None]:
+    """What goes wrong while an archive is read, in our words."""
+    with told("the archive can't be read"):
+        try:
+            yield
+        except POSKeyError:
+            # It was no longer retained; or the archive is damaged, which `archive verify` tells.
+            raise Compacted(revision, message="no longer archived: packed meanwhile") from None
 
 
 class Stub:
     """A node that is in the archive. It has what a Node has; reading most of it loads it."""
 
-    most: ClassVar[int] = FAN_OUT
-    least: ClassVar[int] = _LEAST
     owner: ClassVar[None] = None
 
-    __slots__ = ("__weakref__", "_nodes", "_record", "count", "height", "kept")
+    __slots__ = ("__weakref__", "_nodes", "count", "height", "kept", "record")
 
     def __init__(self, nodes: Nodes, record: Leaf | Branch, height: int, count: int) -> None:
         self._nodes = nodes
-        self._record = record
+        self.record = record
         self.height = height
         self.count = count
         self.kept: dict[Any, Any] | None = None
 
     def load(self) -> Node[bytes]:
         """The node itself."""
-        return self._nodes.node(self._record)
+        return self._nodes.node(self.record)
 
     def __getattr__(self, name: str) -> Any:
         # Keys, entries, and how to copy them; `kept` belongs to the stub, which lives longer.
@@ -117,24 +121,16 @@ class Nodes:
         return found
 
     def _remembered(self, record: Any, load: Callable[[Any], tuple[Any, int]]) -> Any:
+        assert get_ident() == self.thread, (
+            "an archived snapshot belongs to the thread that opened it"
+        )
         oid, cached = record._p_oid, self._cached
         found = cached.get(oid)
         if found is not None:
             cached.move_to_end(oid)
             return found[0]
-        assert get_ident() == self.thread, (
-            "an archived snapshot belongs to the thread that opened it"
-        )
-        try:
+        with readable():
             value, size = load(record)
-        except POSKeyError:
-            # Packed away beside us, as it was no longer retained; or the archive is damaged, which
-            # `archive verify` tells.
-            raise Compacted(0, message=PACKED) from None
-        except (BtreecacheError, AssertionError):
-            raise
-        except Exception as error:  # Of a damaged record, or of a driver: anything.
-            raise trouble(UNREADABLE, error) from error
         record._p_deactivate()  # What was made of it is kept; its own state would be a second copy.
         cached[oid] = value, size
         self._used_bytes += size
@@ -164,7 +160,7 @@ class Nodes:
         if stub is None:
             stub = self._stubs[oid] = Stub(self, record, height, count)
         if stub.height != height:  # So no way down is endless, whatever the archive says.
-            raise ArchiveError(f"{UNREADABLE}: a node hangs at two heights")
+            raise ArchiveError("the archive can't be read: a node hangs at two heights")
         return stub
 
 
@@ -256,4 +252,5 @@ def elements_of(run: Run, read: Callable[[Element], Element] | None) -> Iterator
         element = Element(key, value, mod_revision, create_revision, version)
         if read is not None:
             element = read(element)
-        yield replace(element, source_digest=digest) if digest else element
+        # Of what a transform has altered only the value served is there: nothing leads back.
+        yield replace(element, undo=b"", source_digest=digest) if digest else element

@@ -64,11 +64,11 @@ def _held(database: Any) -> int:
         before = connection._storage.lastTransaction()
         manager.abort()
         with manager:
-            histories = connection.root()[NAME].state[1].values()
-            groups = [history.read().groups for history in histories]
-            last = [known[known.maxKey()] for known in groups if known]
+            histories = [history.read() for history in connection.root()[NAME].state[1].values()]
+            shared = [history.tail for history in histories if history.tail is not None]
+            shared += [known.groups[known.groups.maxKey()] for known in histories if known.groups]
             # Nothing refers to this record: the next pack takes it.
-            connection.add(Groups(dict(enumerate(last))))
+            connection.add(Groups(dict(enumerate(shared))))
         return int(u64(before))
     finally:
         connection.close()

@@ -6,18 +6,17 @@ log between. The state at a time is the last one that had arrived by then.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from threading import get_ident
 from typing import Any
 
-from ZODB.POSException import POSKeyError
-
 from btreecache.archive.log import batches_of, replayed
-from btreecache.archive.nodes import CACHE_BYTES, PACKED, UNREADABLE, ArchivedTree, Nodes
+from btreecache.archive.nodes import CACHE_BYTES, ArchivedTree, Nodes, readable
 from btreecache.archive.records import NAME, Group, GroupState, History, HistoryState
-from btreecache.archive.storage import Transactions, told
+from btreecache.archive.storage import Transactions
 from btreecache.element import Element
 from btreecache.errors import ArchiveError, BadRequest, Compacted, FutureRevision
 from btreecache.event import Batch
@@ -51,7 +50,7 @@ class Reading:
         self._state: HistoryState
         self._oldest = 0
         try:
-            with self._reading():
+            with readable():
                 self._connection = database.open(self._manager)
                 self._manager.begin()
                 histories = self._connection.root()[NAME].state[1]
@@ -65,7 +64,7 @@ class Reading:
         """See what was committed meanwhile. What is remembered stays right: records never change.
         Raises ArchiveError if the archive has no history of the prefix (any more)."""
         self._check_thread()
-        with self._reading():
+        with readable():
             self._manager.abort()
             self._manager.begin()
             record = self._connection.root()[NAME].state[1].get(self.prefix)
@@ -77,7 +76,7 @@ class Reading:
 
     def rest(self) -> None:
         """Nothing is read until the next `refresh`: a server may forget what was seen here."""
-        with self._reading():
+        with readable():
             self._manager.abort()
 
     def take_over(self) -> None:
@@ -119,7 +118,7 @@ class Reading:
 
     def groups(self, after: int = 0) -> Iterator[GroupState]:
         """The retained groups above a revision, ascending."""
-        with self._reading():
+        with readable():
             for group in self._state.groups.values(after + 1):
                 yield group.read()
 
@@ -131,38 +130,39 @@ class Reading:
         """
         self._check_thread()
         revision = self.newest if revision is None else revision
-        with self._reading(revision):
+        with readable(revision):
             return Snapshot(revision, self._tree(revision))
 
     def revision_at(self, time_s: float) -> int:
-        """The last revision that had arrived by a time, in seconds since 1970. O(log n + batches of
-        a group). Raises Compacted if it isn't retained."""
+        """The last revision that had arrived by a time, in seconds since 1970. O(groups), and
+        O(log groups + batches of a group) loads. Raises Compacted if it isn't retained.
+
+        Where the clock went back a time came twice: it is the later one.
+        """
         self._check_thread()
-        with self._reading():
-            found = self._group_before(time_s)
-            if found is None:
-                oldest = next(self.groups(), None)
-                raise Compacted(0, self.oldest, message=_too_early(time_s, oldest))
-            revision = found.revision
-            following = next(self.groups(revision), None)
-            if following is not None and following.log is not None:
-                for number, arrived_s, _, _ in following.log.state[1]:
-                    if arrived_s > time_s or number > following.revision:
-                        break
-                    revision = number
-            elif following is None:
-                revision = self.newest
-            return revision
+        with readable():
+            revisions = list(self._state.groups.keys())
+            stop = len(revisions)
+            for turn in (*reversed(self._state.turns), 0):
+                # Between two turns of the clock times ascend.
+                start = bisect_left(revisions, turn, 0, stop)
+                index = bisect_right(revisions, time_s, start, stop, key=self._arrived_s)
+                inside = self._inside(revisions[index], time_s) if index < stop else 0
+                if inside:
+                    return inside
+                if index > start:
+                    return revisions[index - 1] if index < len(revisions) else self.newest
+                stop = start
+            oldest = next(self.groups(), None)
+            raise Compacted(0, self.oldest, message=_too_early(time_s, oldest))
 
     def batches(self, after: int, upto: int | None = None) -> Iterator[tuple[Batch, float]]:
         """The retained batches above `after` and not above `upto`, with their times of arrival. The
         events don't say what was there before. Lazy."""
         for group in self.groups(after):
             if group.log is not None:
-                with self._reading():
-                    # A log may go on above its group: with what was distrusted.
-                    last = group.revision if upto is None else min(upto, group.revision)
-                    yield from batches_of(group.log, self._nodes, after, last)
+                with readable():
+                    yield from batches_of(group.log, self._nodes, after, upto)
             if upto is not None and group.revision >= upto:
                 return
 
@@ -170,16 +170,21 @@ class Reading:
         groups, newest = self._state.groups, self.newest
         if revision > newest:
             raise FutureRevision(revision, newest)
+        if not groups:
+            raise Compacted(revision, message="nothing is archived")
         following = next(iter(groups.values(revision)), None)
         if following is None:
             # Progress was promised above the last batch: the same content.
             return self._checkpoint(groups[groups.maxKey()].read())
         state = following.read()
-        if state.revision == revision and state.root is not None:
+        if state.revision == revision:
             return self._checkpoint(state)
-        if state.base is None or state.base > revision or state.log is None:
-            raise Compacted(revision, self.oldest, message=self._why_not(revision, state))
-        return self._replay(state, revision)
+        if state.base is not None:
+            return self._replay(state, revision)
+        before = groups[groups.maxKey(revision)].read() if self.oldest <= revision else None
+        if before is not None and revision <= before.complete:
+            return self._checkpoint(before)
+        raise Compacted(revision, self.oldest, message=self._why_not(revision, state))
 
     def _replay(self, state: GroupState, revision: int) -> ArchivedTree:
         tree = self._replayed.get(revision)
@@ -196,17 +201,16 @@ class Reading:
     def _checkpoint(self, state: GroupState) -> ArchivedTree:
         return self._nodes.tree(state.root, state.elements)
 
-    def _group_before(self, time_s: float) -> GroupState | None:
-        """The last group that had arrived whole by a time. O(log groups) loads: times ascend."""
-        keys = list(self._state.groups.keys())
-        low, high = 0, len(keys)
-        while low < high:
-            middle = (low + high) // 2
-            if self._state.groups[keys[middle]].read().last_s <= time_s:
-                low = middle + 1
-            else:
-                high = middle
-        return self._state.groups[keys[low - 1]].read() if low else None
+    def _arrived_s(self, revision: int) -> float:
+        """When all of a group had arrived."""
+        state: GroupState = self._state.groups[revision].read()
+        return state.last_s
+
+    def _inside(self, revision: int, time_s: float) -> int:
+        """The last revision inside a group that had arrived by a time; 0: none had."""
+        log = self._state.groups[revision].read().log
+        batches = log.state[1] if log else ()
+        return max((at for at, arrived_s, *_ in batches if arrived_s <= time_s), default=0)
 
     def _why_not(self, revision: int, following: GroupState) -> str:
         if revision < self.oldest:
@@ -219,13 +223,11 @@ class Reading:
     def _check_thread(self) -> None:
         assert get_ident() == self._nodes.thread, "a Reading belongs to the thread that made it"
 
-    @contextmanager
-    def _reading(self, revision: int = 0) -> Iterator[None]:
-        with told(UNREADABLE):
-            try:
-                yield
-            except POSKeyError:
-                raise Compacted(revision, message=PACKED) from None
+
+def prefixes(database: Any) -> list[bytes]:
+    """Of which there are histories. Raises ArchiveError."""
+    with readable(), database.transaction() as connection:
+        return sorted(connection.root()[NAME].state[1])
 
 
 def _only(histories: dict[bytes, Any]) -> bytes:

@@ -58,10 +58,11 @@ class Branch(Record):
 
 
 class Log(Record):
-    """Batches: (runs, batches), each batch (revision, arrived_s, synthetic, events).
+    """Batches: (runs, batches, digest), each batch (revision, arrived_s, synthetic, events).
 
     An event is a key that was deleted, or (key, run, index) of what was put, which is
-    runs[run].state[index].
+    runs[run].state[index]. `digest`: of all that was put, as `GroupState.digest`; what was
+    superseded inside a group is in no checkpoint.
     """
 
 
@@ -75,22 +76,23 @@ class Group(Record):
 class GroupState(NamedTuple):
     """A group and its checkpoint.
 
-    base        the revision whose state the log continues; None: nothing is known before this group
+    base        the revision whose state the log continues, of the group before; None where the
+                group is a list, or where only its checkpoint is retained
     revision    of the last batch or list, and of the checkpoint
+    complete    up to here nothing came after `revision`; higher only where a gap follows
     first_s     when the first batch arrived, seconds since 1970
     last_s      when the last did
-    root        the root of the tree at `revision`: Leaf or Branch. None: no checkpoint, the log has
-                to be replayed (what came after it was distrusted)
+    root        the root of the tree at `revision`: Leaf or Branch
     elements    how many the tree has
-    digest      of the source's elements at `revision`, mode `values`, 32 bytes big-endian; b"" if
-                there is no checkpoint
-    log         None where the group is a list, or where only its checkpoint is retained
+    digest      of the source's elements at `revision`, mode `values`, 32 bytes big-endian
+    log         None where `base` is
     batches     how many the group had
     size_bytes  written for it: elements, nodes and log, as they are in memory
     """
 
     base: int | None
     revision: int
+    complete: int
     first_s: float
     last_s: float
     root: Any
@@ -121,6 +123,10 @@ class HistoryState(NamedTuple):
     complete_s   when that became known, seconds since 1970
     gaps         (after, revision, reason, at_s): revisions between these are not known, ascending
     writer       a number that each writer draws at its start: a second one can't go unnoticed
+    listed       the revision of the last list: what a feed fault after it can't have touched
+    tail         the root of the tree that was written last, which the next one shares with: held
+                 here, as a group that was distrusted doesn't hold it any more
+    turns        the groups that came when the clock had gone back, ascending
     """
 
     groups: Any
@@ -128,6 +134,9 @@ class HistoryState(NamedTuple):
     complete_s: float
     gaps: tuple[tuple[int, int, str, float], ...]
     writer: int
+    listed: int
+    tail: Any
+    turns: tuple[int, ...]
 
 
 class Root(Record):

@@ -7,17 +7,23 @@ next group written after a restart shares with the last one before it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import chain
 from typing import Any, NamedTuple
 
-from btreecache.archive.log import batches_of
+from btreecache.archive.groups import descending
+from btreecache.archive.log import batches_of, packed
 from btreecache.archive.nodes import Nodes, keys_of, places_of
 from btreecache.archive.reading import Reading
 from btreecache.archive.records import Branch, GroupState, Leaf
+from btreecache.cache import NODE_BYTES
+from btreecache.digest import element_digest, recompute
 from btreecache.element import Element
+from btreecache.errors import ArchiveError
 from btreecache.event import Batch, Event
-from btreecache.history import Restored
+from btreecache.history import Restored, RestoredStep
 from btreecache.node import Node, branch, make
 from btreecache.tree import Tree
+from btreecache.window import Bounds
 
 
 class Adopted(NamedTuple):
@@ -68,76 +74,77 @@ class Materialised:
 
 
 def restored(
-    reading: Reading,
-    read: Callable[[Element], Element],
-    ages_s: float | None,
-    revisions: int | None,
-    now_s: float,
+    reading: Reading, read: Callable[[Element], Element], bounds: Bounds, now_s: float
 ) -> tuple[Restored, Adopted] | None:
     """What a window needs of a history, and what its writer goes on from; None: there is nothing.
 
-    Reads the last state and all changes of the last `ages_s` seconds and `revisions`, no further
-    than the last gap. `now_s`: seconds since 1970.
+    Reads the last state, and the changes before it until they are more than the window keeps, no
+    further than the last gap. `now_s`: seconds since 1970. Raises ArchiveError if a digest differs.
     """
-    groups = _since(reading, ages_s, revisions, now_s)
-    if not groups:
+    groups = descending(reading.state.groups)
+    first = last = next(groups, None)
+    if first is None or last is None:
         return None
-    materialised = Materialised(read)
-    first, last = groups[0], groups[-1]
-    tree = before = materialised.tree(first.root)
-    steps: list[tuple[Batch, Tree[bytes, Element], float]] = []
-    for group in groups[1:]:
-        for batch, arrived_s in batches_of(group.log, materialised.nodes):
-            made, before = _applied(before, batch)
-            if batch.revision == group.revision:
-                before = materialised.tree(group.root)
-            steps.append((made, before, max(now_s - arrived_s, 0.0)))
-    newest = materialised.tree(last.root)
-    is_last = last.revision == reading.state.groups.maxKey()
-    window = Restored(
-        first.revision,
-        tree,
-        max(now_s - first.last_s, 0.0),
-        steps,
-        reading.newest if is_last else last.revision,
-        tuple((after, upto) for after, upto, _, _ in reading.state.gaps if upto > first.revision),
-    )
-    records = materialised.records(last.root)
+    made = Materialised(read)
+    parts: list[list[RestoredStep]] = []
+    batches = size_bytes = 0
+    while first.base is not None and not (
+        (bounds.age_s is not None and now_s - first.last_s > bounds.age_s)
+        or (bounds.revisions is not None and batches >= bounds.revisions)
+        or (bounds.bytes is not None and size_bytes > bounds.bytes)
+    ):
+        before = next(groups)
+        parts.append(_steps(made, before, first, now_s))
+        batches += len(parts[-1])
+        size_bytes += sum(step.superseded_bytes for step in parts[-1])
+        first = before
+    tree, newest = made.tree(first.root), made.tree(last.root)
+    _check(first, recompute(tree.values(), "values"))
+    steps = tuple(chain.from_iterable(reversed(parts)))
+    window = Restored(first.revision, tree, max(now_s - first.last_s, 0.0), steps, reading.newest)
+    records = made.records(last.root)
     return window, Adopted(newest, records, int.from_bytes(last.digest, "big"))
 
 
-def _since(
-    reading: Reading, ages_s: float | None, revisions: int | None, now_s: float
-) -> list[GroupState]:
-    """The groups of a window: a checkpoint, and the groups after it that follow from each other."""
-    groups: list[GroupState] = []
-    batches = 0
-    for group in reversed(list(reading.groups())):
-        if group.root is None:
-            # What came after it was distrusted, so it ends without a checkpoint, and a list follows
-            # if anything does.
-            if groups:
-                break
-            continue
-        groups.append(group)
-        enough = (ages_s is not None and now_s - group.last_s > ages_s) or (
-            revisions is not None and batches >= revisions
+def _steps(
+    made: Materialised, base: GroupState, group: GroupState, now_s: float
+) -> list[RestoredStep]:
+    """The batches of a group, each with the tree after it."""
+    tree = made.tree(base.root)
+    digest, put = int.from_bytes(base.digest, "big"), 0
+    steps = []
+    for archived, arrived_s in batches_of(group.log, made.nodes):
+        editor = tree.edit()
+        events = []
+        superseded_bytes = 0
+        for event in archived.events:
+            key, element = event.key, event.element
+            previous = editor.get(key)
+            if element is None:
+                editor.delete(key)
+            else:
+                editor.set(key, element)
+                put += element_digest(element, "values")
+            if previous is not None:
+                superseded_bytes += previous.size_bytes()
+                digest -= element_digest(previous, "values")
+            events.append(Event(key, element, previous))
+        superseded_bytes += NODE_BYTES * editor.copied
+        tree = editor.freeze()
+        if archived.revision == group.revision:
+            tree = made.tree(group.root)
+        batch = Batch(archived.revision, tuple(events), archived.synthetic)
+        age_s = max(now_s - arrived_s, 0.0)
+        steps.append(RestoredStep(batch, tree, age_s, superseded_bytes))
+    _check(group, digest + put)
+    _check(group._replace(digest=group.log.state[2]), put)
+    return steps
+
+
+def _check(group: GroupState, digest: int) -> None:
+    """That what was read of a group is what was written: a damaged disk isn't believed."""
+    if packed(digest) != group.digest:
+        raise ArchiveError(
+            f"the archive is damaged: another digest at revision {group.revision} than when it was"
+            " written"
         )
-        if enough or group.base is None or group.log is None:
-            break
-        batches += group.batches
-    return groups[::-1]
-
-
-def _applied(before: Tree[bytes, Element], batch: Batch) -> tuple[Batch, Tree[bytes, Element]]:
-    """The tree after a batch, and the batch with what was there before it."""
-    editor = before.edit()
-    events = []
-    for event in batch.events:
-        previous = editor.get(event.key)
-        if event.element is None:
-            editor.delete(event.key)
-        else:
-            editor.set(event.key, event.element)
-        events.append(Event(event.key, event.element, previous))
-    return Batch(batch.revision, tuple(events), batch.synthetic), editor.freeze()

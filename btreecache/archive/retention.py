@@ -36,7 +36,7 @@ class Retention:
 
 
 class Summary(NamedTuple):
-    """What retention has to know of a group."""
+    """What a writer remembers of a group."""
 
     revision: int
     last_s: float

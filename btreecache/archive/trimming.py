@@ -7,10 +7,11 @@ from typing import Any
 import transaction
 from ZODB.POSException import ConflictError
 
+from btreecache.archive.groups import forget
 from btreecache.archive.records import NAME
 from btreecache.archive.retention import Retention, dropped
 from btreecache.archive.storage import told
-from btreecache.archive.writer import forget, summary
+from btreecache.archive.writer import summary
 from btreecache.errors import ArchiveError
 
 #: A writer may commit at the same time: then once more, from what is there by then.

@@ -17,7 +17,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from ZODB.POSException import POSKeyError
 
-from btreecache.archive.log import replayed
+from btreecache.archive.log import packed, replayed
 from btreecache.archive.nodes import ArchivedTree, Place, elements_of, keys_of, places_of
 from btreecache.archive.reading import Reading
 from btreecache.archive.records import Branch, GroupState, Leaf, Log, Run
@@ -146,9 +146,8 @@ class Verification:
             state = self._walk.state.groups[revision].read()
             if state.revision != revision:
                 self._report("", f"says that it is of revision {state.revision}")
-            if state.root is not None:
-                self.checkpoints += 1
-                self._sound = self._checkpoint(state, base)
+            self.checkpoints += 1
+            self._sound = self._checkpoint(state, base)
             if state.log is not None:
                 self._log(state, last, base)
             self._last = revision
@@ -271,14 +270,13 @@ class Verification:
             return
         tree, different = self._sound, None
         try:
-            if not self._events(state.log, state) or (tree is None and state.root is not None):
+            if not self._events(state.log, state) or tree is None:
                 return
             if base is None:
                 self._report("log", f"its base, the checkpoint at {state.base}, is broken")
                 return
             made = replayed(base, self._again(state).log, state.revision)
-            if tree is not None:
-                different = next(made.changes(tree), None)
+            different = next(made.changes(tree), None)
         except Exception as error:
             self._report("log", f"{_named(state.log)}: {_why(error)}")
         if different is not None:
@@ -287,11 +285,9 @@ class Verification:
     def _events(self, log: Log, state: GroupState) -> bool:
         """That each batch is in its place and each element as its event says."""
         reported = len(self._found)
-        runs, batches = log.state
-        last = state.base or 0
+        runs, batches, saved = log.state
+        last, digest = state.base or 0, 0
         for revision, _, synthetic, events in batches:
-            if state.root is None and revision > state.revision:
-                break  # The group was cut there: what came after it was distrusted.
             if not last < revision <= state.revision:
                 self._report("log", f"batch {revision} follows {last}")
             last = revision
@@ -300,13 +296,18 @@ class Verification:
                     continue
                 key, run, index = event
                 found = self._element((runs[run], index), key, "log")
-                if found is not None and found.mod_revision != revision and not synthetic:
+                if found is None:
+                    continue
+                digest += found.digest
+                if found.mod_revision != revision and not synthetic:
                     what = f"{key!r} in batch {revision} is of revision {found.mod_revision}"
                     self._report("log", what)
         self.batches += len(batches)
-        if len(batches) != state.batches and state.root is not None:
+        if packed(digest) != saved and len(self._found) == reported:
+            self._report("log", "the digest of what was put is not the one that was saved")
+        if len(batches) != state.batches:
             self._report("log", f"{state.batches} batches are promised, {len(batches)} are there")
-        if last != state.revision and state.root is not None:
+        if last != state.revision:
             self._report("log", f"it ends at {last}")
         log._p_deactivate()
         return len(self._found) == reported

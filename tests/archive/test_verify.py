@@ -152,22 +152,22 @@ def no_tuple(group: Group, _: Any) -> str:
 
 def a_lost_batch(group: Group, _: Any) -> str:
     log = group.read().log
-    runs, batches = log.state
-    log.state = (runs, (*batches[:3], *batches[4:]))
+    runs, batches, digest = log.state
+    log.state = (runs, (*batches[:3], *batches[4:]), digest)
     return "log: "
 
 
 def batches_in_disorder(group: Group, _: Any) -> str:
     log = group.read().log
-    runs, batches = log.state
-    log.state = (runs, batches[::-1])
+    runs, batches, digest = log.state
+    log.state = (runs, batches[::-1], digest)
     return "log: batch"
 
 
 def a_log_to_no_run(group: Group, connection: Any) -> str:
     log = group.read().log
-    runs, batches = log.state
-    log.state = ((nowhere(connection, Run), *runs[1:]), batches)
+    runs, batches, digest = log.state
+    log.state = ((nowhere(connection, Run), *runs[1:]), batches, digest)
     return "log: run 0x10000000000: broken reference"
 
 

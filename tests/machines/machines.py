@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.machines.archive import ArchiveMachine
 from tests.machines.cache import CacheMachine
 from tests.machines.follower import FollowerMachine
 from tests.machines.model import Machine
@@ -17,4 +18,5 @@ MACHINES: dict[str, type[Machine]] = {
     "store": StoreMachine,
     "follower": FollowerMachine,
     "reader": ReaderMachine,
+    "archive": ArchiveMachine,
 }

@@ -117,7 +117,7 @@ def test_a_source_that_went_back_does_not_spoil_the_archive(tmp_path: Path) -> N
             world.wait_for(lambda: world.get(f"{PODS}?resourceVersion=0").status_code == 200)
             assert world.names(f"{PODS}?resourceVersion=0") == ["q0"]
             world.caches.close()
-        assert history.durable_revision == last
+        assert history.durable_revision < 2  # Of what is served now nothing is safe.
     with (
         Archive.open(str(tmp_path / "archive"), read_only=True) as archive,
         archive.snapshot(last) as snapshot,
