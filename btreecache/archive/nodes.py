@@ -21,7 +21,7 @@ from typing import Any, ClassVar, TypeAlias, cast
 from weakref import WeakValueDictionary
 
 from msgspec.structs import replace
-from ZODB.POSException import POSKeyError
+from ZODB.POSException import POSKeyError, ReadConflictError
 
 from btreecache.archive.records import Branch, Leaf, Run
 from btreecache.archive.storage import told
@@ -40,15 +40,22 @@ NODE_BYTES, ELEMENT_BYTES = 2_000, 300
 Place: TypeAlias = tuple[Run, int]
 
 
+class Packed(Compacted):
+    """A record isn't there, or no longer as it was: no retained revision needs it, and it was
+    packed away beside us. Or the archive is damaged, which `archive verify` tells."""
+
+    def __init__(self, revision: int) -> None:
+        super().__init__(revision, message="no longer archived: packed meanwhile")
+
+
 @contextmanager
 def readable(revision: int = 0) -> Iterator[None]:
     """What goes wrong while an archive is read, in our words."""
     with told("the archive can't be read"):
         try:
             yield
-        except POSKeyError:
-            # It was no longer retained; or the archive is damaged, which `archive verify` tells.
-            raise Compacted(revision, message="no longer archived: packed meanwhile") from None
+        except (POSKeyError, ReadConflictError):
+            raise Packed(revision) from None
 
 
 class Stub:

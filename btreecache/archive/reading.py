@@ -10,11 +10,12 @@ from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from threading import get_ident
-from typing import Any
+from typing import Any, TypeVar
 
 from btreecache.archive.log import batches_of, replayed
-from btreecache.archive.nodes import CACHE_BYTES, ArchivedTree, Nodes, readable
+from btreecache.archive.nodes import CACHE_BYTES, ArchivedTree, Nodes, Packed, readable
 from btreecache.archive.records import NAME, Group, GroupState, History, HistoryState
 from btreecache.archive.storage import Transactions
 from btreecache.element import Element
@@ -24,6 +25,11 @@ from btreecache.snapshot import Snapshot
 
 #: Trees that were replayed and are remembered: of page chains that are being walked.
 REPLAYED_MAX = 8
+
+#: How often a state is looked at anew that a pack has taken away while we looked.
+ATTEMPTS = 5
+
+T = TypeVar("T")
 
 
 class Reading:
@@ -64,15 +70,24 @@ class Reading:
         """See what was committed meanwhile. What is remembered stays right: records never change.
         Raises ArchiveError if the archive has no history of the prefix (any more)."""
         self._check_thread()
-        with readable():
-            self._manager.abort()
-            self._manager.begin()
-            record = self._connection.root()[NAME].state[1].get(self.prefix)
-            if record is None:
-                raise ArchiveError(f"the archive has no history of {self.prefix!r}")
-            assert isinstance(record, History)
-            self._state = record.read()
-            self._oldest = int(self._state.groups.minKey()) if self._state.groups else 0
+        for attempt in range(ATTEMPTS):
+            try:
+                with readable():
+                    self._begin()
+                return
+            except Packed:
+                if attempt == ATTEMPTS - 1:
+                    raise
+
+    def _begin(self) -> None:
+        self._manager.abort()
+        self._manager.begin()
+        record = self._connection.root()[NAME].state[1].get(self.prefix)
+        if record is None:
+            raise ArchiveError(f"the archive has no history of {self.prefix!r}")
+        assert isinstance(record, History)
+        self._state = record.read()
+        self._oldest = int(self._state.groups.minKey()) if self._state.groups else 0
 
     def rest(self) -> None:
         """Nothing is read until the next `refresh`: a server may forget what was seen here."""
@@ -117,10 +132,14 @@ class Reading:
         return self._nodes
 
     def groups(self, after: int = 0) -> Iterator[GroupState]:
-        """The retained groups above a revision, ascending."""
-        with readable():
-            for group in self._state.groups.values(after + 1):
-                yield group.read()
+        """The retained groups above a revision, ascending. Lazy."""
+        while (group := self._lasting(partial(self._next, after))) is not None:
+            yield group
+            after = group.revision
+
+    def _next(self, after: int) -> GroupState | None:
+        group = next(iter(self._state.groups.values(after + 1)), None)
+        return GroupState(*group.state) if group else None
 
     def snapshot(self, revision: int | None = None) -> Snapshot:
         """The state at `revision`, None: the newest. O(log n), and O(events) to replay.
@@ -130,8 +149,7 @@ class Reading:
         """
         self._check_thread()
         revision = self.newest if revision is None else revision
-        with readable(revision):
-            return Snapshot(revision, self._tree(revision))
+        return Snapshot(revision, self._lasting(partial(self._tree, revision), revision))
 
     def revision_at(self, time_s: float) -> int:
         """The last revision that had arrived by a time, in seconds since 1970. O(groups), and
@@ -140,21 +158,22 @@ class Reading:
         Where the clock went back a time came twice: it is the later one.
         """
         self._check_thread()
-        with readable():
-            revisions = list(self._state.groups.keys())
-            stop = len(revisions)
-            for turn in (*reversed(self._state.turns), 0):
-                # Between two turns of the clock times ascend.
-                start = bisect_left(revisions, turn, 0, stop)
-                index = bisect_right(revisions, time_s, start, stop, key=self._arrived_s)
-                inside = self._inside(revisions[index], time_s) if index < stop else 0
-                if inside:
-                    return inside
-                if index > start:
-                    return revisions[index - 1] if index < len(revisions) else self.newest
-                stop = start
-            oldest = next(self.groups(), None)
-            raise Compacted(0, self.oldest, message=_too_early(time_s, oldest))
+        return self._lasting(partial(self._revision_at, time_s))
+
+    def _revision_at(self, time_s: float) -> int:
+        revisions = list(self._state.groups.keys())
+        stop = len(revisions)
+        for turn in (*reversed(self._state.turns), 0):
+            # Between two turns of the clock times ascend.
+            start = bisect_left(revisions, turn, 0, stop)
+            index = bisect_right(revisions, time_s, start, stop, key=self._arrived_s)
+            inside = self._inside(revisions[index], time_s) if index < stop else 0
+            if inside:
+                return inside
+            if index > start:
+                return revisions[index - 1] if index < len(revisions) else self.newest
+            stop = start
+        raise Compacted(0, self.oldest, message=_too_early(time_s, self._next(0)))
 
     def batches(self, after: int, upto: int | None = None) -> Iterator[tuple[Batch, float]]:
         """The retained batches above `after` and not above `upto`, with their times of arrival. The
@@ -219,6 +238,17 @@ class Reading:
             if after < revision < upto:
                 return f"resource version {revision} was not archived: {reason} at {upto}"
         return f"resource version {revision} is no longer archived: {following.revision} is next"
+
+    def _lasting(self, look: Callable[[], T], revision: int = 0) -> T:
+        """What is found in the state that was seen last or, if a pack has taken that away, in the
+        one of now: what is retained is in both."""
+        for _ in range(ATTEMPTS):
+            try:
+                with readable(revision):
+                    return look()
+            except Packed:
+                self.refresh()
+        raise Packed(revision)
 
     def _check_thread(self) -> None:
         assert get_ident() == self._nodes.thread, "a Reading belongs to the thread that made it"

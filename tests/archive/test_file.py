@@ -127,6 +127,23 @@ def test_a_reader_beside_a_writer_that_packs(tmp_path: Path) -> None:
         assert archived(path).items() <= states.items()
 
 
+def test_what_a_reader_saw_before_a_pack_is_looked_up_anew(tmp_path: Path) -> None:
+    # The buckets of the groups, which change with each commit, are loaded when they are needed.
+    with Archive.open(str(tmp_path / "archive"), group_revisions=1) as archive:
+        store = Store(archive=archive.history())
+        states = {}
+        for value in (b"1", b"2", b"3"):
+            states |= put(store, value)
+            assert archive.flush()
+        with archive.reading() as reading:
+            newest = reading.newest
+            put(store, b"4")
+            assert archive.flush()
+            archive.pack()
+            for revision in range(reading.oldest, newest + 1):
+                assert recompute(reading.snapshot(revision), "values") == states[revision]
+
+
 @pytest.fixture
 def packable(tmp_path: Path) -> Path:
     """An archive with something to pack."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
+import psycopg2
 import pytest
 from relstorage.adapters.packundo import HistoryFreePackUndo
 
@@ -422,3 +423,23 @@ def test_writing_reading_and_packing_at_once(kind: str, request: pytest.FixtureR
         cluster: PostgreSQL = request.getfixturevalue("cluster")
         reports = soak(cluster.create(), cluster.directory, 15)
     assert is_good(reports), reports
+
+
+def test_reading_needs_no_right_to_write(cluster: PostgreSQL) -> None:
+    uri = cluster.create()
+    with Archive.open(uri) as archive:
+        store = Store(archive=archive.history())
+        states = put(store, 30)
+        written(archive, store)
+    connection = psycopg2.connect(uri)
+    with connection, connection.cursor() as cursor:
+        cursor.execute("CREATE ROLE looker LOGIN PASSWORD 'looks'")
+        cursor.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO looker")
+    connection.close()
+    database = uri.rpartition("/")[2]
+    reader = f"postgresql://looker:looks@127.0.0.1:{cluster.port}/{database}"
+    with Archive.open(reader, read_only=True) as archive:
+        assert archived(archive) == states
+    with pytest.raises(ArchiveError) as caught:
+        Archive.open(reader).close()
+    assert "looks" not in one_line(caught.value)
