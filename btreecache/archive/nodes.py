@@ -23,7 +23,7 @@ from weakref import WeakValueDictionary
 from msgspec.structs import replace
 from ZODB.POSException import POSKeyError, ReadConflictError
 
-from btreecache.archive.records import Branch, Leaf, Run
+from btreecache.archive.records import Branch, Leaf, Run, StoredElement, elements_of
 from btreecache.archive.storage import told
 from btreecache.element import Element
 from btreecache.errors import ArchiveError, Compacted
@@ -110,10 +110,13 @@ class Nodes:
         return cast(Node[bytes], self._remembered(record, self._load_node))
 
     def element(self, place: Place) -> Element:
-        """The element at a place."""
+        """The element at a place. What `read` makes of it is remembered with its run."""
         run, index = place
-        elements: tuple[Element, ...] = self._remembered(run, self._load_run)
-        return elements[index]
+        elements: list[StoredElement | Element] = self._remembered(run, _load_run)
+        element = elements[index]
+        if not isinstance(element, Element):
+            element = elements[index] = element_of(element, self._read)
+        return element
 
     def of_places(self, agg: Aggregate[bytes, Element, M]) -> Aggregate[bytes, Any, M]:
         """An aggregate over elements as one over places: always the same one, as it is kept."""
@@ -156,10 +159,6 @@ class Nodes:
         keys, entries = keys_of(record), tuple(places_of(record))
         size = NODE_BYTES + sum(map(len, keys))
         return make(0, keys, entries, len(keys), None), size
-
-    def _load_run(self, record: Run) -> tuple[tuple[Element, ...], int]:
-        elements = tuple(elements_of(record, self._read))
-        return elements, sum(e.size_bytes() for e in elements)
 
     def _stub(self, record: Leaf | Branch, height: int, count: int) -> Stub:
         oid = record._p_oid
@@ -253,11 +252,16 @@ def batched_pairs(flat: tuple[int, ...]) -> Iterator[tuple[int, int]]:
     return zip(flat[::2], flat[1::2], strict=True)
 
 
-def elements_of(run: Run, read: Callable[[Element], Element] | None) -> Iterator[Element]:
-    """The elements of a run: the source's, or what `read` makes of them."""
-    for key, value, mod_revision, create_revision, version, digest in run.state:
-        element = Element(key, value, mod_revision, create_revision, version)
-        if read is not None:
-            element = read(element)
-        # Of what a transform has altered only the value served is there: nothing leads back.
-        yield replace(element, undo=b"", source_digest=digest) if digest else element
+def _load_run(run: Run) -> tuple[list[StoredElement | Element], int]:
+    elements = elements_of(run)
+    return [*elements], sum([len(e[0]) + len(e[1]) + ELEMENT_BYTES for e in elements])
+
+
+def element_of(stored: StoredElement, read: Callable[[Element], Element] | None) -> Element:
+    """An element of a run: the source's, or what `read` makes of it."""
+    key, value, mod_revision, create_revision, version, digest = stored
+    element = Element(key, value, mod_revision, create_revision, version)
+    if read is not None:
+        element = read(element)
+    # Of what a transform has altered only the value served is there: nothing leads back.
+    return replace(element, undo=b"", source_digest=digest) if digest else element

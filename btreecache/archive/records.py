@@ -9,13 +9,18 @@ whatever is the same in both, as trees in memory do. So a group costs what its b
 that is retained hangs on the root of the *current* state: ZODB's own history isn't used, and a pack
 keeps exactly what retention keeps.
 
-States are tuples of bytes, numbers and other records: nothing else is ever unpickled (`allowed`).
+Where a state has many values they are packed as one string, its references beside it: to pickle
+costs a call for each value, since ZODB asks of each whether it is a reference, and that was most of
+the writing. So all that is ever unpickled are strings, numbers and records (`allowed`).
 """
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, NamedTuple
+from io import BytesIO
+from pickle import Unpickler, UnpicklingError
+from typing import Any, ClassVar, NamedTuple, TypeAlias, cast
 
+import msgspec
 from BTrees.LOBTree import LOBTree
 from persistent import Persistent
 
@@ -38,32 +43,111 @@ class Record(Persistent):  # type: ignore[misc]  # persistent has no types
         self.state = state
 
 
-class Run(Record):
-    """Elements, each (key, value, mod_revision, create_revision, version, digest).
+class Packed(Record):
+    """A record whose state is written as MessagePack, beside the records that are a part of it.
 
-    `digest` is Element.source_digest: empty, unless a transform has dropped part of the value.
+    `references` is the place of those in the state, a tuple.
     """
 
+    __slots__ = ()
+    references: ClassVar[int]
+    decoder: ClassVar[msgspec.msgpack.Decoder[Any]]
 
-class Leaf(Record):
+    def __getstate__(self) -> tuple[Any, ...]:
+        plain = [*self.state]
+        references = plain.pop(self.references)
+        return _pack(plain), references
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        packed, references = state
+        plain = self.decoder.decode(packed)
+        at = self.references
+        self.state = (*plain[:at], references, *plain[at:])
+
+
+_pack = msgspec.msgpack.Encoder().encode
+
+#: An element: key, value, mod_revision, create_revision, version, Element.source_digest; the last
+#: is empty, unless a transform has dropped part of the value.
+StoredElement: TypeAlias = tuple[bytes, bytes, int, int, int, bytes]
+
+_unpack_run = msgspec.msgpack.Decoder(tuple[StoredElement, ...]).decode
+
+
+class Run(Record):
+    """Elements."""
+
+    __slots__ = ()
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        return (_pack(self.state),)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        (packed,) = state
+        self.state = _unpack_run(packed)
+
+
+def elements_of(run: Run) -> tuple[StoredElement, ...]:
+    """The state of a run that needn't stay in memory. Raises what a storage raises.
+
+    By way of the storage: most records are runs, and what a connection does to make an object of
+    one takes several times as long. No method of Run, since to look one up would load the run.
+    """
+    if run._p_changed is not None:  # It is here already.
+        return cast(tuple[StoredElement, ...], run.state)
+    data, _ = run._p_jar._storage.load(run._p_oid)
+    unpickler = _RunUnpickler(BytesIO(data))
+    unpickler.load()
+    (packed,) = unpickler.load()
+    return _unpack_run(packed)
+
+
+class _RunUnpickler(Unpickler):
+    """Reads what ZODB writes for a run, its class and its state, and nothing else."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) != (Run.__module__, Run.__name__):
+            raise UnpicklingError(f"not a run: {module}.{name}")
+        return Run
+
+
+class Leaf(Packed):
     """Items of a tree in key order: (prefix, suffixes, runs, sizes, places).
 
     A key is `prefix` and a suffix. Item i is runs[places[2 * i]].state[places[2 * i + 1]]. `sizes`:
     of the runs in bytes.
     """
 
+    __slots__ = ()
+    references = 2
+    decoder = msgspec.msgpack.Decoder(
+        tuple[bytes, tuple[bytes, ...], tuple[int, ...], tuple[int, ...]]
+    )
 
-class Branch(Record):
+
+class Branch(Packed):
     """Children in key order: (height, keys, children, counts), the fields of a node in memory."""
 
+    __slots__ = ()
+    references = 2
+    decoder = msgspec.msgpack.Decoder(tuple[int, tuple[bytes, ...], tuple[int, ...]])
 
-class Log(Record):
+
+class Log(Packed):
     """Batches: (runs, batches, digest), each batch (revision, arrived_s, synthetic, events).
 
     An event is a key that was deleted, or (key, run, index) of what was put, which is
     runs[run].state[index]. `digest`: of all that was put, as `GroupState.digest`; what was
     superseded inside a group is in no checkpoint.
     """
+
+    __slots__ = ()
+    references = 0
+    decoder = msgspec.msgpack.Decoder(
+        tuple[
+            tuple[tuple[int, float, bool, tuple[bytes | tuple[bytes, int, int], ...]], ...], bytes
+        ]
+    )
 
 
 class Group(Record):

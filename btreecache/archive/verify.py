@@ -18,9 +18,9 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from ZODB.POSException import POSKeyError
 
 from btreecache.archive.log import packed, replayed
-from btreecache.archive.nodes import ArchivedTree, Place, elements_of, keys_of, places_of
+from btreecache.archive.nodes import ArchivedTree, Place, element_of, keys_of, places_of
 from btreecache.archive.reading import Reading
-from btreecache.archive.records import Branch, GroupState, Leaf, Log, Run
+from btreecache.archive.records import Branch, GroupState, Leaf, Log, Run, elements_of
 from btreecache.digest import MODULUS, element_digest
 
 #: What is remembered: of nodes, and of elements in runs.
@@ -254,7 +254,7 @@ class Verification:
         if found is None:
             found = [
                 _Kept(element.key, element.mod_revision, element_digest(element, "values"))
-                for element in elements_of(run, None)
+                for element in (element_of(stored, None) for stored in elements_of(run))
             ]
             self.elements += len(found)
             self._runs.put(run._p_oid, found, len(found))

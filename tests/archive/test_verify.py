@@ -145,9 +145,9 @@ def separators_that_lie(group: Group, _: Any) -> str:
     return "I1 at root"
 
 
-def no_tuple(group: Group, _: Any) -> str:
-    first_leaf(group.read().root)[0].state = (1, 2)
-    return "TypeError: "
+def another_form(group: Group, _: Any) -> str:
+    first_leaf(group.read().root)[0].state = (1, 2, ())
+    return "StateLoadError: "
 
 
 def a_lost_batch(group: Group, _: Any) -> str:
@@ -178,7 +178,7 @@ def a_wrong_base(group: Group, _: Any) -> str:
 
 DAMAGES = [
     leaf_to_no_run, branch_to_no_leaf, group_to_no_root, another_value, another_key,
-    a_place_beyond, a_wrong_count, a_cycle, separators_that_lie, no_tuple, a_lost_batch,
+    a_place_beyond, a_wrong_count, a_cycle, separators_that_lie, another_form, a_lost_batch,
     batches_in_disorder, a_log_to_no_run, a_wrong_base,
 ]  # fmt: skip
 
