@@ -14,10 +14,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from random import Random, SystemRandom
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
+from btreecache.archive.importing import Importer, opened_file
 from btreecache.archive.packing import pack
 from btreecache.archive.patience import ANSWER_S
 from btreecache.archive.pending import Pending
@@ -172,6 +173,16 @@ class Archive:
         For an archive that has no writer of its own (`Archive(retention=)` looks after itself).
         Raises ArchiveError."""
         return trim(self._database, retention, prefix, self._wall())
+
+    def import_file(self, file: BinaryIO, prefix: bytes | None = None) -> tuple[bytes, int]:
+        """Make a new history of an exported file, or of etcdctl's JSON (docs/archive.md): its
+        prefix, and how many revisions it has. All of it or nothing.
+
+        Raises BadRequest for a file that can't be imported, ArchiveError."""
+        prefix, found = opened_file(file, prefix, self._wall)
+        with closing(Importer(self._database, prefix, self._rng.getrandbits(63))) as importer:
+            importer.take(found)
+            return prefix, importer.revisions
 
     def pack(self) -> None:
         """Set free what no retained revision needs. May run while others read and write: a writer

@@ -16,7 +16,8 @@ from btreecache.event import Batch
 from btreecache.tree import Tree
 
 #: Why a history has a gap: the source was listed anew, too much was waiting, a feed fault.
-Reason = Literal["list", "overflow", "fault"]
+#: And of an imported one: nothing in between was retained where it comes from.
+Reason = Literal["list", "overflow", "fault", "thinned"]
 
 
 class Began(NamedTuple):
@@ -112,10 +113,12 @@ class Pending:
         """Up to which revision all is written and trusted."""
         return self._durable
 
-    def began(self, revision: int, tree: Tree[bytes, Element]) -> None:
-        """As History.began."""
+    def began(
+        self, revision: int, tree: Tree[bytes, Element], reason: Reason | None = None
+    ) -> None:
+        """As History.began. `reason`: if it is known to be another one."""
         with self._lock:
-            reason: Reason = "fault" if self._suspect else "list"
+            reason = reason or ("fault" if self._suspect else "list")
             self._suspect = False
             self._listed = revision
             # Whether the archive holds this very state, the writer has to see.

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import ExitStack, contextmanager, suppress
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from btreecache.cli import arguments, retention
 from btreecache.cli.printing import bytes_member, key_text, printable, time_text
@@ -42,6 +44,15 @@ def add_parser(commands: Any) -> None:
     one.add_argument("-o", "--output", choices=("text", "json"), default="text")
     one = _command(below, "pack", "set free what is no longer retained", run=pack)
     retention.add_flags(one, "first forget")
+    one = _command(below, "export", "write a history as lines of JSON", run=export)
+    for flag, what in (("--from", "the first revision"), ("--to", "the last one")):
+        one.add_argument(
+            flag, dest=f"{flag[2:]}_moment", type=arguments.moment, metavar="REVISION|TIME",
+            help=f"{what} (default: all that is retained)",
+        )  # fmt: skip
+    one.add_argument("-f", "--file", metavar="FILE", help="(default: stdout)")
+    one = _command(below, "import", "make a new history of a file", run=import_file)
+    one.add_argument("-f", "--file", metavar="FILE", help="(default: stdin)")
 
 
 def _command(commands: Any, name: str, what: str, *, run: Any) -> argparse.ArgumentParser:
@@ -187,4 +198,56 @@ def pack(options: argparse.Namespace) -> int:
             print(f"forgotten  {forgotten:,} groups")
         archive.pack()
         print("\n".join(table([("before", _size(*before)), ("after", _size(*archive.size()))])))
+    return 0
+
+
+def export(options: argparse.Namespace) -> int:
+    """Write a history, or a range of its revisions, as lines of JSON that `import` reads. A file is
+    made with mode 0600, and is there once it is complete."""
+    from btreecache.archive.exporting import exported
+    from btreecache.archive.lines import written
+    from btreecache.cli.past import ArchivePast
+
+    with ExitStack() as stack:
+        archive = stack.enter_context(opened(options.archive))
+        if options.prefix is not None:
+            _prefixes(archive, options.prefix)
+        reading = stack.enter_context(archive.reading(options.prefix))
+        past = ArchivePast(reading, reading.prefix)
+        first, last = options.from_moment, past.revision(options.to_moment)
+        first = reading.oldest if first is None else past.revision(first)
+        file = stack.enter_context(_new_file(options.file))
+        for text in written(exported(reading, first, last)):
+            file.write(text)
+    return 0
+
+
+@contextmanager
+def _new_file(path: str | None) -> Iterator[BinaryIO]:
+    """stdout, or a file that replaces the one at the path when it is complete."""
+    if path is None:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    part = f"{path}.part"
+    try:
+        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            yield file
+        os.replace(part, path)
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(part)
+
+
+def import_file(options: argparse.Namespace) -> int:
+    """Make a new history of what `export` wrote, or of what `etcdctl get --prefix .. -w json` said,
+    with the --prefix that it was asked for. A file that isn't whole and right changes nothing."""
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(open(options.file, "rb")) if options.file else None
+        except OSError as error:
+            raise BadRequest(f"{options.file}: {error.strerror}") from None
+        archive = stack.enter_context(opened(options.archive, read_only=False))
+        prefix, count = archive.import_file(file or sys.stdin.buffer, options.prefix)
+    print(f"imported {key_text(prefix) or 'every key'}: {count:,} revisions")
     return 0

@@ -79,12 +79,15 @@ def test_the_readme_shows_the_two_commands() -> None:
     assert [line.split("#")[0].strip() for _, line in commands()][:2] == ["make check", "make test"]
 
 
+ARCHIVE = ("info", "verify", "pack", "export", "import")
+
+
 @pytest.mark.parametrize(
     ("commands", "heading"),
     [
         (["check"], "check"),
         (["get", "list", "watch", "diff", "log"], "get, list, watch, diff, log"),
-        (["archive info", "archive verify", "archive pack"], "archive info, verify, pack"),
+        ([f"archive {name}" for name in ARCHIVE], "archive"),
     ],
 )
 def test_every_flag_is_documented(commands: list[str], heading: str) -> None:
