@@ -127,7 +127,7 @@ class PostgreSQL(Server):
 
     def __init__(self, binaries: Path) -> None:
         super().__init__()
-        self._binaries = binaries
+        self._binaries = binaries.resolve()  # whom it runs as may not get there by the link
         self._databases = 0
         os.chmod(self.directory, 0o755)
         self._password = self.directory / "password"
