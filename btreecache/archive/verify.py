@@ -125,19 +125,29 @@ class Verification:
                 yield from (Problem(prefix, revision, *found) for found in self._found)
             self.groups += 1
             advance(self.groups)
-        yield from (Problem(prefix, 0, "", what) for what in self._of_the_whole(revisions))
+        yield from (Problem(prefix, 0, "", what) for what in self._of_the_whole())
 
     def _is_retained(self, revision: int) -> bool:
         self._walk.refresh()
         return revision in self._walk.state.groups
 
-    def _of_the_whole(self, revisions: list[int]) -> Iterator[str]:
+    def _of_the_whole(self) -> Iterator[str]:
+        """What the groups and what is said of them have to do with each other."""
         state = self._walk.state
-        if revisions and state.complete < revisions[-1]:
-            yield f"complete up to {state.complete}, but there is a group at {revisions[-1]}"
+        last = int(state.groups.maxKey()) if state.groups else 0
+        if state.complete < last:
+            yield f"complete up to {state.complete}, but there is a group at {last}"
         for after, upto, _, _ in state.gaps:
-            if after >= upto > (revisions[0] if revisions else 0):
+            if after >= upto:
                 yield f"a gap from {after} to {upto}"
+        if state.tail is None:
+            return
+        self._found = []
+        tail = self._node(state.tail, None, "root")
+        yield from (f"the tree written last, {where}: {what}" for where, what in self._found)
+        # What was distrusted is above `complete`.
+        if tail.is_sound and last < tail.newest <= state.complete:
+            yield f"a tree of revision {tail.newest} was written, but the last group is {last}"
 
     def _group(self, revision: int) -> None:
         last, self._last = self._last, 0
