@@ -11,6 +11,7 @@ An archive that is open for writing has one thread, the recorder's, from `start`
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -38,6 +39,8 @@ from btreecache.history import Restored
 from btreecache.snapshot import Snapshot
 from btreecache.tree import Tree
 from btreecache.window import Bounds
+
+log = logging.getLogger(__name__)
 
 #: Readings that are kept for the next who reads: each remembers nodes and elements.
 IDLE_MAX = 4
@@ -241,6 +244,7 @@ class ArchivedHistory:
                 return None
             window, adopted = found
             self._writer.adopt(*adopted, reading.oldest, reading.state)
+            log.info("history=%r goes on from revision=%d", reading.prefix, window.current)
             return window
 
     @contextmanager

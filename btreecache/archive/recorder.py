@@ -171,6 +171,9 @@ class Recorder(Stepper):
             return
         try:
             self._manager.abort()
+            # A commit that failed half-way may leave records in its cache under numbers that a
+            # server gives to others after a restart.
+            connection._resetCache()
             connection.close()
         except Exception as error:  # Whatever state the server's end left it in, it is gone.
             log.info("archive error=%s", error)

@@ -49,9 +49,10 @@ def open_database(uri: str, *, read_only: bool, answer_s: float = ANSWER_S) -> A
         logging.getLogger(name).addHandler(logging.NullHandler())
     with told(f"the archive {shown(uri)} can't be opened", uri):
         storage = _opened(uri, read_only, patience)
+        storage.tryToResolveConflict = _unresolved
         try:
-            database = DB(storage, cache_size=RECORDS_CACHED)
-            database.classFactory = _class_of
+            # Not set afterwards: DB itself opens a connection, which would know nothing of it.
+            database = DB(storage, cache_size=RECORDS_CACHED, class_factory=_class_of)
             database.patience = patience
             _check(database, shown(uri), read_only)
         except BaseException:
@@ -120,6 +121,12 @@ def shown(uri: str) -> str:
     for secret in _secrets(uri):
         uri = uri.replace(secret, "***")
     return uri
+
+
+def _unresolved(oid: bytes, committed: bytes, *_: object) -> bytes:
+    """To resolve a conflict is to unpickle what somebody else wrote, whatever its class. And there
+    is nothing to be resolved between two writers of one history."""
+    raise ConflictError(oid=oid, serials=(committed, committed))
 
 
 def _class_of(connection: Any, module: str, name: str) -> Any:

@@ -158,7 +158,7 @@ class HistoryWriter:
     def give_up(self) -> None:
         """The transaction failed: what it would have written waits again."""
         prepared, self._prepared = self._prepared, None
-        self._summaries = None
+        self._summaries = self._connection = None
         if prepared is not None:
             self.pending.put_back(prepared.steps)
 
