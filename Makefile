@@ -25,7 +25,7 @@ export BTREECACHE_APISERVERS_DIR ?= $(APISERVERS_DIR)
 SIZES ?= 10000 100000 1000000
 REF ?= main
 
-.PHONY: check test lint type fmt interop interop-apiservers sim machines bench bench-etcdsim bench-compare bench-plots bench-reads bench-lists bench-transcode fuzz constraints \
+.PHONY: check test lint type fmt interop interop-apiservers sim machines bench bench-etcdsim bench-archive bench-compare bench-plots bench-reads bench-lists bench-transcode fuzz constraints \
 	clean help
 
 help: ## this list
@@ -76,11 +76,15 @@ bench: $(READY) ## the tree and lists beside their rivals: make bench SIZES=1000
 	-tests/bench/install-go .cache/bench/go
 	@BTREECACHE_VERIFY=0 $(BIN)/python -m tests.bench --sizes $(SIZES)
 	@BTREECACHE_VERIFY=0 $(BIN)/python -m tests.bench.lists
-	@$(MAKE) --no-print-directory bench-etcdsim
+	@$(MAKE) --no-print-directory bench-etcdsim bench-archive
 
 bench-etcdsim: $(READY) ## etcdsim serve beside a real etcd in memory, in turn
 	.ci/install-etcd $(ETCD_DIR)
 	@$(BIN)/python -m tests.bench.etcdsim --etcd $(ETCD_DIR)/3.5/etcd
+
+bench-archive: $(READY) ## an archive beside OOBTree in ZODB, a warm start beside a list from etcd
+	.ci/install-etcd $(ETCD_DIR)
+	@BTREECACHE_VERIFY=0 $(BIN)/python -m tests.bench.archive --etcd $(ETCD_DIR)/3.5/etcd
 
 bench-compare: $(READY) ## the tree here and at another commit, in turn: make bench-compare REF=main
 	@BTREECACHE_VERIFY=0 $(BIN)/python -m tests.bench --sizes $(SIZES) --compare $(REF)
