@@ -8,6 +8,7 @@ ETCD_DIR := .cache/etcd
 KUBECTL_DIR := .cache/kubectl
 POSTGRESQL_DIR := .cache/postgresql
 APISERVERS_DIR := .cache/apiservers
+SUITES_DIR := .cache/suites
 SEED ?= 0
 SEEDS ?= 20
 # make interop-apiservers FOR=30s: a quick try
@@ -25,7 +26,7 @@ export BTREECACHE_APISERVERS_DIR ?= $(APISERVERS_DIR)
 SIZES ?= 10000 100000 1000000
 REF ?= main
 
-.PHONY: check test lint type fmt interop interop-apiservers sim machines bench bench-etcdsim bench-archive bench-compare bench-plots bench-reads bench-lists bench-transcode fuzz constraints \
+.PHONY: check test lint type fmt interop interop-apiservers interop-suites sim machines bench bench-etcdsim bench-archive bench-compare bench-plots bench-reads bench-lists bench-transcode fuzz constraints \
 	clean help
 
 help: ## this list
@@ -65,6 +66,12 @@ interop-apiservers: $(READY) ## real API servers on a real etcd and on etcdsim: 
 	.ci/install-etcd $(ETCD_DIR)
 	.ci/install-apiservers $(APISERVERS_DIR)
 	$(BIN)/python -m tests.apiservers --for $(FOR) --seed $(SEED)
+
+# Not in CI: two minutes, and some of the tests measure time, which a busy machine hasn't.
+interop-suites: $(READY) ## the suites of other clients of etcd, on a real etcd and on etcdsim
+	.ci/install-etcd $(ETCD_DIR)
+	.ci/install-suites $(SUITES_DIR)
+	$(BIN)/python -m tests.suites --suites $(SUITES_DIR) --etcd $(ETCD_DIR)/3.5/etcd
 
 sim: $(READY) ## every fault and none on SEEDS seeds, resumed where it stopped: make sim SEEDS=200
 	BTREECACHE_VERIFY=0 $(BIN)/python -m tests.sim --seeds 0:$(SEEDS) $(FAULTS:%=--fault %)
