@@ -42,7 +42,7 @@ check: $(READY) ## the main job: every snapshot of a simulated history against i
 	BTREECACHE_VERIFY=0 $(BIN)/btreecache check --sim kubernetes --seed $(SEED)
 
 test: $(READY) ## every test that needs no server, in under 3 minutes
-	$(BIN)/pytest -m 'not interop' --numprocesses 2
+	$(BIN)/pytest -m 'not interop' --numprocesses 3
 
 lint: $(READY) ## ruff
 	$(BIN)/ruff check .

@@ -184,6 +184,7 @@ def top_level(text: bytes) -> tuple[list[str], list[str]]:
 
 @given(written())
 @example('{"apiVersion":"v1","kind":"A","metadata":{"resourceVersion":"7","a":1}}')
+@example('{"apiVersion":"v1","kind":"A","metadata":{"labels":false}}')
 @example('{"apiVersion":"v1","kind":"A","spec":1,"metadata":{},"spec":12}')
 def test_any_object(text: str) -> None:
     stored = text.encode()
@@ -204,7 +205,7 @@ def test_any_object(text: str) -> None:
                 isinstance(metadata.get(name), str | None)
                 for name in ("name", "namespace", "resourceVersion")
             )
-            and isinstance(metadata.get("labels") or {}, dict)
+            and isinstance(metadata.get("labels"), dict | None)
             and all(isinstance(value, str) for value in (metadata.get("labels") or {}).values())
             and len(set(names)) == len(names)
             and len(set(inner)) == len(inner)

@@ -19,7 +19,7 @@ from tests.machines.model import Machine, small_sizes
 NUMBERS = st.integers(0, 9999)
 
 IN_CI = settings(
-    max_examples=40,
+    max_examples=25,
     stateful_step_count=100,
     deadline=None,
     derandomize=True,

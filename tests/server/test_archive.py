@@ -19,7 +19,7 @@ EXACT = "resourceVersionMatch=Exact"
 def standing(path: Path, model: SharedModel) -> Iterator[World]:
     """A server whose window keeps two revisions, filled."""
     with (
-        Archive.open(str(path), group_revisions=3) as archive,
+        Archive.open(str(path), group_revisions=3, group_age_s=0.05) as archive,
         World(model=model, archive=archive.history, bounds=Bounds(revisions=2)) as world,
     ):
         world.wait_for(lambda: world.get("/readyz").status_code == 200)
