@@ -111,8 +111,26 @@ class Recorder(Stepper):
         return len(writer.pending) >= self._revisions or writer.pending.held_bytes >= self._bytes
 
     def _commit(self) -> bool:
-        """One transaction with a group of each history that has one. Whether it was committed."""
+        """One transaction with a group of each history that has one. Whether any was committed."""
         writers = self._writers
+        changed, error = self._attempt(writers)
+        if isinstance(error, ArchiveError) and len(writers) > 1:
+            # One history that may not be written doesn't hold up the others.
+            for writer in writers:
+                changed |= self._attempt([writer])[0]
+        if error is not None:
+            self._fail(error)
+            return changed
+        with self._changed:
+            self.trouble = None
+            if all(writer.pending.idle for writer in writers):
+                self._flushing = False
+            self._changed.notify_all()
+        self._connection.cacheGC()
+        return changed
+
+    def _attempt(self, writers: list[HistoryWriter]) -> tuple[bool, Exception | None]:
+        """Whether anything of these was committed, and why it wasn't."""
         for attempt in range(ATTEMPTS):
             try:
                 changed = self._transaction(writers)
@@ -122,17 +140,10 @@ class Recorder(Stepper):
                 for writer in writers:
                     writer.give_up()
                 if not isinstance(error, ConflictError) or attempt == ATTEMPTS - 1:
-                    self._fail(error)
-                    return False
+                    return False, error
         for writer in writers:
             writer.keep()
-        with self._changed:
-            self.trouble = None
-            if all(writer.pending.idle for writer in writers):
-                self._flushing = False
-            self._changed.notify_all()
-        self._connection.cacheGC()
-        return changed
+        return changed, None
 
     def _transaction(self, writers: list[HistoryWriter]) -> bool:
         histories = self._begin()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from ZODB.POSException import StorageError
 
-from btreecache import Store
+from btreecache import Cache, Store
 from btreecache.archive import Archive
 from btreecache.archive.storage import open_database
 from btreecache.digest import recompute
@@ -139,3 +139,23 @@ def test_what_was_distrusted_is_written_anew(tmp_path: Path) -> None:
         assert archive.flush()
         with archive.snapshot(store.revision) as read:
             assert recompute(read, "values") == recompute(snapshot, "values")
+
+
+def test_a_history_that_may_not_be_written_holds_up_no_other(tmp_path: Path) -> None:
+    uri = str(tmp_path / "archive")
+    with Archive.open(uri) as archive:
+        store = Store(archive=archive.history(b"a"))
+        for number in range(5):
+            store.put(b"k%d" % number, b"")
+        assert archive.flush()
+    with Archive.open(uri) as archive:
+        other = Cache(archive=archive.history(b"a"))
+        other.replace(2, [])  # A source that went back.
+        store = Store(archive=archive.history(b"b"))
+        store.put(b"k", b"v")
+        for _ in range(5):  # A group at a time: its list, then the put.
+            with pytest.raises(ArchiveError, match="another history"):
+                archive.flush()
+            if store.durable_revision == store.revision:
+                break
+        assert store.durable_revision == store.revision
