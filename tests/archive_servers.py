@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -25,7 +26,7 @@ from tests.interop.etcd_server import free_port
 START_TIMEOUT_S = 30.0
 
 
-class Server:
+class Server(ABC):
     """One server on loopback. Its files are in memory where that is possible."""
 
     def __init__(self) -> None:
@@ -36,8 +37,9 @@ class Server:
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
+    @abstractmethod
     def command(self) -> list[str]:
-        raise NotImplementedError
+        """What starts it."""
 
     def is_up(self) -> bool:
         """Whether it serves."""

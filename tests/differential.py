@@ -25,6 +25,7 @@ import grpc
 from etcdsim import services, wire
 from tests.interop.etcd_server import EtcdServer
 from tests.interop.etcdsim_server import EtcdsimServer
+from tests.seeds import remaining
 
 TIMEOUT_S = 20.0
 #: etcd sorts up to so many by insertion, which keeps the order of equals.
@@ -434,13 +435,8 @@ def main() -> int:
     parser.add_argument("--etcd", type=Path, default=Path(".cache/etcd/3.5/etcd"))
     parser.add_argument("--out", type=Path, default=Path("differential.jsonl"))
     arguments = parser.parse_args()
-    lines = arguments.out.read_text().splitlines() if arguments.out.exists() else []
-    done = {json.loads(line)["seed"] for line in lines}
     failed = 0
-    first, last = map(int, arguments.seeds.split(":"))
-    for seed in range(first, last):
-        if seed in done:
-            continue
+    for seed in remaining(arguments.seeds, arguments.out):
         with tempfile.TemporaryDirectory(prefix="btreecache-etcd-") as directory:
             try:
                 counts = run_seed(arguments.etcd, Path(directory), seed, arguments.operations)

@@ -28,6 +28,7 @@ import grpc
 
 from etcdsim import services, wire
 from tests.interop.etcdsim_server import EtcdsimServer
+from tests.seeds import remaining
 
 TIMEOUT_S = 30.0
 STREAM_TIMEOUT_S = 120.0
@@ -353,13 +354,8 @@ def main() -> int:
     parser.add_argument("--seeds", default="0:20", metavar="FROM:TO")
     parser.add_argument("--out", type=Path, default=Path("durability.jsonl"))
     arguments = parser.parse_args()
-    lines = arguments.out.read_text().splitlines() if arguments.out.exists() else []
-    done = {json.loads(line)["seed"] for line in lines}
     failed = 0
-    first, last = map(int, arguments.seeds.split(":"))
-    for seed in range(first, last):
-        if seed in done:
-            continue
+    for seed in remaining(arguments.seeds, arguments.out):
         with tempfile.TemporaryDirectory(prefix="btreecache-durability-") as directory:
             try:
                 counts = run_seed(Path(directory), seed)

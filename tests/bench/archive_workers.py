@@ -9,6 +9,7 @@ import os
 import resource
 import time
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -79,7 +80,7 @@ class Load:
             yield self.elements[at]
 
 
-class Writer:
+class Writer(ABC):
     """A writer of one kind: `put` tells it of updates one by one."""
 
     file: Path | None = None
@@ -110,14 +111,14 @@ class Writer:
     def _file_bytes(self) -> int:
         return os.stat(self.file).st_size if self.file else 0
 
+    @abstractmethod
     def put(self, element: Element) -> None:
         """Take one update."""
-        raise NotImplementedError
 
-    def flush(self) -> None:
+    def flush(self) -> None:  # noqa: B027  # nothing to do for most
         """Return when all is on the disk."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027
         """Done."""
 
 
