@@ -22,6 +22,7 @@ import transaction
 from zc.lockfile import LockError, LockFile
 from ZODB import DB
 from ZODB.FileStorage import FileStorage
+from ZODB.FileStorage.FileStorage import FileStorageFormatError
 from ZODB.POSException import ConflictError
 
 from btreecache.archive.patience import ANSWER_S, Patience
@@ -177,6 +178,8 @@ def _file(path: str, read_only: bool) -> Any:
         raise ArchiveError(f"another process has the archive {path} open for writing") from None
     except OSError as error:
         raise ArchiveError(f"the archive {path} can't be opened: {error.strerror}") from None
+    except FileStorageFormatError:
+        raise ArchiveError(f"{path} is no archive: not a file of ZODB") from None
     with suppress(FileNotFoundError):
         os.remove(f"{path}.pack")  # Of a pack that was killed.
     return storage

@@ -241,3 +241,13 @@ def test_what_is_no_uri_of_an_archive(uri: str, said: str) -> None:
     with pytest.raises(BadRequest, match=re.escape(said)) as caught:
         Archive.open(uri)
     assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # ZODB's open files
+@pytest.mark.parametrize("read_only", [True, False])
+def test_a_file_of_something_else_is_named_and_left_alone(tmp_path: Path, read_only: bool) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("garbage\n")
+    with pytest.raises(ArchiveError, match=r"notes\.txt is no archive: not a file of ZODB"):
+        Archive.open(str(path), read_only=read_only)
+    assert path.read_text() == "garbage\n"
