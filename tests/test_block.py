@@ -459,11 +459,11 @@ def test_block_bytes_is_what_blocks_cost_beside_their_values(kinds: int) -> None
 
 
 def coming_and_going(store: Blocks | None, kind: Kind[Any, bytes]) -> list[int]:
-    """Bytes in use at times while 2,000 snapshots of 5,000 keys come and go, ten at a time."""
+    """Bytes in use at times while 1,000 snapshots of 5,000 keys come and go, ten at a time."""
     rng, levels, nodes = Random(7), list[int](), list[Node[bytes]]()
     tree = Tree.from_sorted((b"%05d" % i, b"v" * 50) for i in range(5_000))
     window = [tree]
-    for step in range(2_000):
+    for step in range(1_000):
         tree = tree.set(b"%05d" % rng.randrange(5_000), b"%050d" % step)
         window = [*window[-9:], tree]
         if step % 20 == 0:
@@ -471,7 +471,7 @@ def coming_and_going(store: Blocks | None, kind: Kind[Any, bytes]) -> list[int]:
         for node in rng.sample(nodes, 5):
             if store is not None:
                 store.get(node, kind)
-        if step % 100 == 99:
+        if step % 50 == 49:
             levels.append(traced_bytes())
     return levels
 

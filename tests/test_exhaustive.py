@@ -39,8 +39,8 @@ START: Content = {b"a": element(b"a", b"0", 3)}
 
 #: What a batch does: a small letter puts that key, a capital one deletes it.
 ALL_BATCHES = ("a", "b", "A", "B", "ab", "aB", "Ab", "AB")
-SOME_BATCHES = ("a", "b", "A", "ab", "aB", "AB")
-FEW_BATCHES = ("a", "A", "Ab", "aB")
+SOME_BATCHES = ("a", "b", "A", "aB", "AB")
+FEW_BATCHES = ("a", "A", "aB")
 
 
 def histories(length: int, choices: tuple[str, ...], keys: str = "a") -> Iterator[tuple[str, ...]]:

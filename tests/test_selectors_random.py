@@ -67,7 +67,7 @@ def test_any_field_value_survives_its_escape(value: str, other: str) -> None:
 def test_huge_selectors_are_parsed_in_linear_time() -> None:
     for unit in ("a=b,", "a in (", "(", "!", ",", "\\", "=", "x", "-", "a.", "é,"):
         for prefix in ("", "a in (", "f="):
-            text = prefix + unit * 50_000
+            text = prefix + unit * 20_000
             for kind in (LabelSelector, FieldSelector):
                 start, message = time.process_time(), ""
                 try:

@@ -87,7 +87,7 @@ VALUES = st.recursive(
 TOP = st.dictionaries(st.sampled_from(["metadata", "spec", "status", *NAMES]), VALUES)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=75, deadline=None)
 @given(TOP)
 def test_any_object(one: dict[str, Any]) -> None:
     for of in BUILT_IN.all:
