@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Any
 
 import grpc
-from google.protobuf.message import DecodeError
 
 from etcdsim import services, wire
 from etcdsim.errors import ErrCompacted, ErrLeaderChanged, ErrNoLeader, ErrTimeout, EtcdError
@@ -19,6 +18,7 @@ from etcdsim.lease import Lessor
 from etcdsim.server.faulty_watch import FaultyWatch
 from etcdsim.server.front import Front
 from etcdsim.server.listening import Listening
+from etcdsim.server.malformed import Malformed, parse
 from etcdsim.server.member import Handlers, Member
 from etcdsim.server.wire_faults import Dice, WireFaults
 
@@ -333,8 +333,8 @@ def _wants_leader(context: Any) -> bool:
 def _parsed(message: Any, data: bytes) -> Any:
     """The message; None for bytes that are none, which the member will refuse."""
     try:
-        return message.FromString(data)
-    except DecodeError:
+        return parse(message, data)
+    except Malformed:
         return None
 
 

@@ -298,3 +298,41 @@ ROWS = [
         ("UNIMPLEMENTED", "unknown method Nothing for service etcdserverpb.KV"),
     ),
 ]
+
+
+#: Requests with a `range_end` that is there and empty, in this order on one store.
+EMPTY_END = field(2, b"")
+_A, _FROM_B = field(1, b"a"), field(1, b"b") + EMPTY_END
+_COMPARE = field(3, b"b") + b"\x20\x01\x82\x04\x00"  # every version from b on is 1
+_PUTS = [field(1, key) + field(2, b"v") for key in (b"a", b"b", b"c", b"c")]
+EMPTY_ENDS: list[tuple[wire.Method, bytes]] = [
+    *((wire.PUT, put) for put in _PUTS),
+    (wire.RANGE, _FROM_B),
+    (wire.RANGE, _FROM_B + b"\x18\x01"),
+    (wire.RANGE, EMPTY_END),
+    (wire.RANGE, _A + field(2, b"b") + EMPTY_END),
+    (wire.RANGE, _A + EMPTY_END + field(2, b"c")),
+    (wire.TXN, field(1, _COMPARE)),
+    (wire.TXN, field(1, _COMPARE) + field(3, field(1, _FROM_B))),
+    (wire.TXN, field(1, _COMPARE) + field(2, field(2, _PUTS[0]))),
+    (wire.TXN, field(2, field(1, _FROM_B)) + field(2, field(2, _PUTS[0]))),
+    (wire.TXN, field(2, field(4, field(2, field(1, _FROM_B))))),
+    (wire.TXN, field(2, field(3, _FROM_B)) + field(2, field(2, _PUTS[3]))),
+    (wire.PUT, _PUTS[1]),
+    (wire.DELETE_RANGE, _FROM_B),
+    (wire.DELETE_RANGE, EMPTY_END),
+]
+
+
+def empty_ends(channel: Any) -> list[Any]:
+    """What comes of EMPTY_ENDS, headers aside: answers, or the code and the text."""
+    got: list[Any] = []
+    for method, data in EMPTY_ENDS:
+        try:
+            answer = method.response.FromString(channel.unary_unary(method.path)(data))
+        except grpc.RpcError as error:
+            got.append((error.code().name, error.details()))
+        else:
+            answer.ClearField("header")
+            got.append(answer)
+    return got

@@ -49,6 +49,21 @@ def test_hostile(channel: Any, served: Served, row: Row) -> None:
     check(channel, served, row)
 
 
+def test_an_empty_range_end_means_everything_from_the_key_on() -> None:
+    """But not in what is written, a transaction inside another included."""
+    with Served() as served, hostile.connect(served.endpoint) as channel:
+        answers = hostile.empty_ends(channel)[4:]
+    keys = [[kv.key for kv in answer.kvs] for answer in (*answers[:2], *answers[3:5])]
+    assert keys == [[b"b", b"c"], [b"b"], [b"a", b"b", b"c"], [b"a", b"b"]]
+    assert (answers[1].count, answers[1].more) == (2, True)
+    assert [answer.succeeded for answer in answers[5:8]] == [False, False, True]
+    in_txns = (answers[6], answers[8], answers[9].responses[0].response_txn)
+    assert [txn.responses[0].response_range.count for txn in in_txns] == [2, 1, 1]
+    assert answers[10].responses[0].response_delete_range.deleted == answers[12].deleted == 1
+    no_key = ("INVALID_ARGUMENT", "etcdserver: key is not provided")
+    assert answers[2] == answers[13] == no_key
+
+
 def test_every_method_refuses_what_is_no_message(channel: Any, served: Served) -> None:
     methods = tuple(served.simulation.handlers)
     assert len(methods) > 40
