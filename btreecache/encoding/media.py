@@ -21,9 +21,12 @@ from btreecache.encoding.refusals import only_accepted
 Format = Literal["json", "yaml", "protobuf"]
 
 #: What an object is answered as; "" is the object itself.
-As = Literal["", "Table", "PartialObjectMetadata", "PartialObjectMetadataList"]
+As = Literal[
+    "", "Table", "PartialObjectMetadata", "PartialObjectMetadataList", "APIGroupDiscoveryList"
+]
 
-MetaVersion = Literal["v1", "v1beta1"]
+#: Versions of the group that it is of: meta.k8s.io the first two, apidiscovery.k8s.io the others.
+MetaVersion = Literal["v1", "v1beta1", "v2", "v2beta1"]
 
 MEDIA_TYPES: dict[Format, str] = {
     "json": "application/json",
@@ -33,13 +36,16 @@ MEDIA_TYPES: dict[Format, str] = {
 
 _FORMATS: dict[str, Format] = {name: form for form, name in MEDIA_TYPES.items()}
 
-_AS: dict[str, As] = {
-    "Table": "Table",
-    "PartialObjectMetadata": "PartialObjectMetadata",
-    "PartialObjectMetadataList": "PartialObjectMetadataList",
-}
+_META: dict[str, MetaVersion] = {"v1": "v1", "v1beta1": "v1beta1"}
+_DISCOVERY: dict[str, MetaVersion] = {"v2": "v2", "v2beta1": "v2beta1"}
 
-_VERSIONS: dict[str, MetaVersion] = {"v1": "v1", "v1beta1": "v1beta1"}
+#: By `g` and `as` of a clause: what it asks for, and the versions that there are of it.
+_AS: dict[tuple[str, str], tuple[As, dict[str, MetaVersion]]] = {
+    ("meta.k8s.io", "Table"): ("Table", _META),
+    ("meta.k8s.io", "PartialObjectMetadata"): ("PartialObjectMetadata", _META),
+    ("meta.k8s.io", "PartialObjectMetadataList"): ("PartialObjectMetadataList", _META),
+    ("apidiscovery.k8s.io", "APIGroupDiscoveryList"): ("APIGroupDiscoveryList", _DISCOVERY),
+}
 
 #: Who gets readable JSON without asking: people at a terminal or in a browser (upstream's list).
 PRETTY_AGENTS = ("curl", "Wget", "Mozilla/5.0")
@@ -55,7 +61,7 @@ class MediaType:
     """The form of an answer.
 
     as_      the object as something else; "" as what it is
-    version  of meta.k8s.io, for what it is answered as
+    version  of the group of what it is answered as
     pretty   JSON over several lines, for people
     """
 
@@ -65,9 +71,12 @@ class MediaType:
     pretty: bool = False
 
     def content_type(self, *, watch: bool = False) -> str:
-        """The Content-Type header. Only Protobuf says that it is a stream (upstream)."""
-        stream = ";stream=watch" if watch and self.format == "protobuf" else ""
-        return MEDIA_TYPES[self.format] + stream
+        """The Content-Type header. Only Protobuf says that it is a stream, and only discovery what
+        it is answered as (upstream)."""
+        more = ";stream=watch" if watch and self.format == "protobuf" else ""
+        if self.as_ == "APIGroupDiscoveryList":
+            more = f";g=apidiscovery.k8s.io;v={self.version};as={self.as_}"
+        return MEDIA_TYPES[self.format] + more
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +86,14 @@ class Offer:
     formats        as what it is, the default first
     metadata       formats of PartialObjectMetadata(List)
     table          formats of Table
+    discovery      formats of APIGroupDiscoveryList
     watch          whether it is a stream of frames
     """
 
     formats: tuple[Format, ...] = ("json",)
     metadata: tuple[Format, ...] = ()
     table: tuple[Format, ...] = ()
+    discovery: tuple[Format, ...] = ()
     watch: bool = False
 
     def has(self, form: Format, as_: As) -> bool:
@@ -91,6 +102,8 @@ class Offer:
                 return form in self.formats
             case "Table":
                 return form in self.table
+            case "APIGroupDiscoveryList":
+                return form in self.discovery
             case _:
                 return form in self.metadata
 
@@ -100,8 +113,10 @@ class Offer:
         return (MEDIA_TYPES[form] + stream for form in self.formats)
 
 
-#: Documents that are no objects: discovery.
-DOCUMENTS = Offer()
+#: Documents that are no objects: what is one, discovery, and where its aggregated form is.
+TEXTS = Offer()
+DOCUMENTS = Offer(("json", "yaml", "protobuf"))
+DISCOVERY = Offer(("json", "yaml", "protobuf"), discovery=("json", "yaml", "protobuf"))
 
 #: Objects of built-in types, and watches of them. Upstream makes a Table in YAML too; a client that
 #: asks for one hasn't been seen.
@@ -145,18 +160,25 @@ def negotiate(accept: str | None, offered: Offer) -> MediaType:
 def _taken(clause: _Clause, offered: Offer) -> MediaType | None:
     """What a clause gets; None if it asks for what there isn't."""
     parameters = clause.parameters
-    asked = parameters.get("as", "")
-    as_ = _AS.get(asked, "")
-    version = _VERSIONS.get(parameters.get("v", ""))
-    if asked and (not as_ or parameters.get("g") != "meta.k8s.io" or version is None):
+    as_, version = _answered_as(parameters)
+    if version is None:
         return None
     if "stream" in parameters and parameters["stream"] != "watch":
         return None
     for form in _FORMATS.values():
         if _matches(clause, MEDIA_TYPES[form]) and offered.has(form, as_):
             is_pretty = form == "json" and parameters.get("pretty") == "1"
-            return MediaType(form, as_, version if as_ and version else "v1", is_pretty)
+            return MediaType(form, as_, version, is_pretty)
     return None
+
+
+def _answered_as(parameters: dict[str, str]) -> tuple[As, MetaVersion | None]:
+    """What a clause asks for and in which version; None: in one that there isn't."""
+    asked = parameters.get("as", "")
+    if not asked:
+        return "", "v1"
+    as_, versions = _AS.get((parameters.get("g", ""), asked), ("", {}))
+    return as_, versions.get(parameters.get("v", ""))
 
 
 def _matches(clause: _Clause, media_type: str) -> bool:

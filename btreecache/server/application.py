@@ -30,6 +30,7 @@ from btreecache.encoding.deflate import should_compress
 from btreecache.encoding.go_json import json_bytes
 from btreecache.encoding.kept import COMPRESSED, LEAST_BYTES, KeptLists, compressed
 from btreecache.encoding.media import (
+    DISCOVERY,
     DOCUMENTS,
     MediaType,
     Offer,
@@ -45,6 +46,7 @@ from btreecache.options import GetOptions, ListOptions, WatchOptions, wants_watc
 from btreecache.reads import ListPage
 from btreecache.server import discovery
 from btreecache.server.caches import Caches, ResourceCache, is_typed
+from btreecache.server.documents import Documents, tagged, written
 from btreecache.server.refusals import Forbidden, status_of
 from btreecache.server.routing import HEALTH, Group, GroupVersion, Objects, Page, Target, route
 from btreecache.server.sending import HEADERS, Gone, WatchResponse, sent, unless_gone
@@ -91,6 +93,7 @@ class Application:
         self._caches = caches
         self._wall_s = wall_s
         self._values = Values()
+        self._documents = Documents(caches.resources)
         machine = platform.machine()
         where = f"{platform.system().lower()}/{_ARCHITECTURES.get(machine, machine)}"
         self._version = json_bytes(discovery.version(version_of("btreecache"), where), indent=2)
@@ -123,8 +126,17 @@ class Application:
             return _document({"paths": {}}, MediaType())
         if isinstance(target, Objects):
             return await self._objects(request, target)
-        media = _media(request, DOCUMENTS)
+        media = _media(request, DISCOVERY if target in (Page.API, Page.APIS) else DOCUMENTS)
+        if media.as_:
+            text = self._about().aggregated(media, core=target is Page.API)
+            return tagged(text, media, request.headers.get("if-none-match"))
         return _document(self._described(target, request), media)
+
+    def _about(self) -> Documents:
+        """The documents of the resources that there are now."""
+        if self._documents.resources is not self._caches.resources:
+            self._documents = Documents(self._caches.resources)
+        return self._documents
 
     def _described(self, target: Target, request: Request) -> discovery.Document:
         resources = self._caches.resources
@@ -233,8 +245,8 @@ def _document(
     headers: dict[str, str] | None = None,
 ) -> Response:
     """A document that is made here."""
-    body = json_bytes(document, indent=2) if media.pretty else json_bytes(document) + b"\n"
-    return _json(body, status, headers)
+    body = written(document, media)
+    return Response(body, status, HEADERS | (headers or {}), media.content_type())
 
 
 def _failure(error: BaseException, request: Request) -> Response:

@@ -1,9 +1,12 @@
-"""Discovery: what there is to be asked, as the documents that clients read first. Plain form only.
+"""Discovery: what there is to be asked, as the documents that clients read first. Pure.
 
-Clients that would rather have the aggregated form (kubectl since 1.26) put the plain one behind it.
+The plain form is a document for each group version, the aggregated one (kubectl since 1.26 asks for
+it) has all of them in two. No document is empty or says that it is stale: what it names is served.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 from btreecache.resources import VERBS, Resource, Resources
 
@@ -90,3 +93,41 @@ def _resource(resource: Resource) -> Document:
     if resource.categories:
         described["categories"] = [*resource.categories]
     return described
+
+
+def aggregated(resources: Resources, groups: Iterable[str], version: str) -> Document:
+    """`/api` and `/apis` as one document: an APIGroupDiscoveryList of these groups."""
+    return {
+        "kind": "APIGroupDiscoveryList",
+        "apiVersion": f"apidiscovery.k8s.io/{version}",
+        "metadata": {},
+        "items": [_discovered(resources, group) for group in groups],
+    }
+
+
+def _discovered(resources: Resources, group: str) -> Document:
+    """A group with its versions, preferred first, and all that they have."""
+    versions = [
+        {
+            "version": version,
+            "resources": [_entry(one, version) for one in resources.of(group, version)],
+            "freshness": "Current",
+        }
+        for version in resources.groups()[group]
+    ]
+    return {"metadata": {"name": group} if group else {}, "versions": versions}
+
+
+def _entry(resource: Resource, version: str) -> Document:
+    entry: Document = {
+        "resource": resource.plural,
+        "responseKind": {"group": resource.group, "version": version, "kind": resource.kind},
+        "scope": "Namespaced" if resource.namespaced else "Cluster",
+        "singularResource": resource.singular,
+        "verbs": [*VERBS],
+    }
+    if resource.short_names:
+        entry["shortNames"] = [*resource.short_names]
+    if resource.categories:
+        entry["categories"] = [*resource.categories]
+    return entry

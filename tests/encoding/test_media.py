@@ -10,6 +10,7 @@ from btreecache.encoding.media import (
     CUSTOM,
     CUSTOM_WATCH,
     DOCUMENTS,
+    TEXTS,
     TYPED,
     TYPED_WATCH,
     MediaType,
@@ -19,6 +20,7 @@ from btreecache.encoding.media import (
     negotiate,
     offer,
 )
+from btreecache.encoding.media import DISCOVERY as AGGREGATED
 from btreecache.encoding.refusals import NotAcceptable
 
 JSON, YAML, PROTOBUF = MediaType("json"), MediaType("yaml"), MediaType("protobuf")
@@ -59,6 +61,11 @@ PB = "application/vnd.kubernetes.protobuf"
         (INFORMER, TYPED, PARTIALS),
         (INFORMER, CUSTOM, PARTIALS),
         (DISCOVERY, DOCUMENTS, JSON),
+        (DISCOVERY, AGGREGATED, MediaType(as_="APIGroupDiscoveryList", version="v2")),
+        (DISCOVERY.partition(",")[2], AGGREGATED,
+         MediaType(as_="APIGroupDiscoveryList", version="v2beta1")),
+        (DISCOVERY.replace("apidiscovery", "meta"), AGGREGATED, JSON),
+        (f"application/json;as=Table{G},application/yaml", AGGREGATED, YAML),
         ("application/com.github.proto-openapi.spec.v2@v1.0+protobuf,*/*", DOCUMENTS, JSON),
         ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", TYPED, JSON),
         # Wildcards: the first that there is; what is more specific first.
@@ -130,11 +137,11 @@ def test_the_best_form(accept: str | None, offered: Offer, expected: MediaType) 
         ("text/html", TYPED_WATCH, f"application/json;stream=watch, {PB};stream=watch"),
         ("application/yaml", CUSTOM_WATCH, "application/json;stream=watch"),
         (PB, CUSTOM, "application/json, application/yaml"),
-        (f"application/json;as=Table{G}", DOCUMENTS, "application/json"),
-        ("application/json;q=0", DOCUMENTS, "application/json"),
-        ("*/*;q=0", DOCUMENTS, "application/json"),
-        (",", DOCUMENTS, "application/json"),
-        ("application", DOCUMENTS, "application/json"),
+        (f"application/json;as=Table{G}", TEXTS, "application/json"),
+        ("application/json;q=0", TEXTS, "application/json"),
+        ("*/*;q=0", TEXTS, "application/json"),
+        (",", TEXTS, "application/json"),
+        ("application", TEXTS, "application/json"),
         (f"application/json;as=Table{G};q=0.0,text/html", TYPED,
          f"application/json, application/yaml, {PB}"),
         ("application/cbor", CUSTOM, "application/json, application/yaml"),
