@@ -51,6 +51,11 @@ class Resource:
         return self.kind.lower()
 
     @property
+    def dotted(self) -> str:
+        """As people tell it from its namesakes: plural.group, `pods` in the core group."""
+        return f"{self.plural}.{self.group}" if self.group else self.plural
+
+    @property
     def list_kind(self) -> str:
         """The kind of its lists."""
         return f"{self.kind}List"

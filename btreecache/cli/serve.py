@@ -77,6 +77,10 @@ def add_parser(commands: Any) -> None:
         "--feature-gates", default="", metavar="GATE=true|false[,..]",
         help="see `btreecache features`",
     )  # fmt: skip
+    parser.add_argument(
+        "--shutdown-delay", type=arguments.duration_s, default=0.0, metavar="DURATION",
+        help="go on serving for so long after a signal, while /readyz says that it is the end",
+    )  # fmt: skip
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
 
 
@@ -112,7 +116,9 @@ def run(options: argparse.Namespace) -> int:
             transform=serve_as(options.serve_as) if options.serve_as else None,
         )  # fmt: skip
         print(f"try: kubectl --server {url} get pods -A", file=sys.stderr)
-        listening.serve(caches, sock, lambda: print(url, flush=True))
+        listening.serve(
+            caches, sock, lambda: print(url, flush=True), shutdown_delay_s=options.shutdown_delay
+        )
     return 0
 
 

@@ -222,8 +222,7 @@ class Form:
         )
 
     def refusal(self, refused: Sequence[tuple[bytes, str]]) -> NotAcceptable:
-        resource = self.resource
-        dotted = f"{resource.plural}.{resource.group}" if resource.group else resource.plural
+        dotted = self.resource.dotted
         said = [
             f"{dotted} at key {quoted(key.decode(errors='surrogateescape'))}: {problem}"
             for key, problem in refused[:NAMED_MAX]

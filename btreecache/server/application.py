@@ -20,7 +20,7 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version as version_of
 
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 from starlette.routing import Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -44,11 +44,20 @@ from btreecache.encoding.values import Values
 from btreecache.errors import BtreecacheError, MethodNotAllowed, quoted
 from btreecache.options import GetOptions, ListOptions, WatchOptions, wants_watch
 from btreecache.reads import ListPage
-from btreecache.server import discovery
+from btreecache.server import discovery, health
 from btreecache.server.caches import Caches, ResourceCache, is_typed
 from btreecache.server.documents import Documents, tagged, written
 from btreecache.server.refusals import Forbidden, status_of
-from btreecache.server.routing import HEALTH, Group, GroupVersion, Objects, Page, Target, route
+from btreecache.server.routing import (
+    HEALTH,
+    Check,
+    Group,
+    GroupVersion,
+    Objects,
+    Page,
+    Target,
+    route,
+)
 from btreecache.server.sending import HEADERS, Gone, WatchResponse, sent, unless_gone
 
 log = logging.getLogger(__name__)
@@ -116,8 +125,8 @@ class Application:
         if request.method not in ("GET", "HEAD"):
             raise MethodNotAllowed(READ_ONLY)
         target = route(request.scope["path"], self._caches.resources)
-        if target in HEALTH:
-            return self._health(target, verbose="verbose" in request.query_params)
+        if isinstance(target, Check) or (isinstance(target, Page) and target in HEALTH):
+            return self._health(target, request)
         if request.method == "HEAD":
             raise MethodNotAllowed(READ_ONLY)
         if target is Page.VERSION:
@@ -151,21 +160,17 @@ class Application:
                 return discovery.api_resource_list(resources, group, version)
         return discovery.paths(resources)
 
-    def _health(self, target: Target, *, verbose: bool) -> Response:
+    def _health(self, target: Page | Check, request: Request) -> Response:
         """`/livez`: this answers. `/readyz`, `/healthz`: so does every cache asked for at start."""
-        checks = {"ping": True}
-        if target is not Page.LIVEZ:
+        page = target.page if isinstance(target, Check) else target
+        checks = {health.PING: ""}
+        if page is not Page.LIVEZ:
             checks |= self._caches.readiness()
-        healthy = all(checks.values())
-        name = str(target.value) if isinstance(target, Page) else ""
-        if healthy and not verbose:
-            return PlainTextResponse("ok", headers=HEADERS)
-        lines = [
-            f"[+]{check} ok" if passed else f"[-]{check} failed: not ready"
-            for check, passed in checks.items()
-        ]
-        lines.append(f"{name} check {'passed' if healthy else 'failed'}\n")
-        return PlainTextResponse("\n".join(lines), 200 if healthy else 500, HEADERS)
+        if isinstance(target, Check):
+            return health.single(checks, target.name)
+        query = request.query_params
+        excluded, verbose = query.getlist("exclude"), "verbose" in query
+        return health.overall(page.value, checks, excluded=excluded, verbose=verbose)
 
     async def _objects(self, request: Request, target: Objects) -> Response:
         query, root = request.query_params.multi_items(), self._caches.root

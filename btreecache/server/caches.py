@@ -202,7 +202,7 @@ class Caches:
         )
         self._caches: dict[tuple[str, str], ResourceCache] = {}
         self._lock = threading.Lock()
-        self._stopped = False
+        self._stopped = self._leaving = False
 
     def start(self) -> None:
         """Begin the caches that were named, and to hear of compactions."""
@@ -229,21 +229,29 @@ class Caches:
                 self._caches[name] = found
             return found
 
-    def readiness(self) -> dict[str, bool]:
-        """Whether each cache that was named is ready, by plural.group. Any thread."""
+    def readiness(self) -> dict[str, str]:
+        """What keeps each cache that was named from being ready, "" for nothing, by plural.group;
+        and the end, once it has been announced. Any thread."""
         with self._lock:
             caches = dict(self._caches)
-        found = {}
+        found = {"shutdown": "process is shutting down"} if self._leaving else {}
         for resource in self._at_start:
-            name = f"{resource.plural}.{resource.group}" if resource.group else resource.plural
             cache = caches.get((resource.group, resource.plural))
-            found[name] = cache is not None and cache.ready
+            if cache is None or not cache.filled:
+                problem = "the cache has not been filled yet"
+            else:
+                problem = "" if cache.ready else "the cache is resynchronising"
+            found[resource.dotted] = problem
         return found
+
+    def leave(self) -> None:
+        """Announce the end: `readiness` says so; all is answered as before. Any thread."""
+        self._leaving = True
 
     def stop(self) -> None:
         """Begin no more caches; watches and waits end. Quick. Any thread. Idempotent."""
         with self._lock:
-            self._stopped = True
+            self._stopped = self._leaving = True
             caches = [*self._caches.values()]
         for one in caches:
             one.cache.close()

@@ -11,6 +11,7 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 import uvicorn
 
@@ -62,14 +63,31 @@ def address(sock: socket.socket) -> str:
 
 
 class _Server(uvicorn.Server):
-    """Ends on a signal as if asked to: watches first, then everything else, and no signal again."""
+    """Ends on a signal as if asked to: first it is said (readiness), after a delay watches end,
+    then everything else, and no signal again. A second signal ends the delay."""
 
     def __init__(
-        self, config: uvicorn.Config, caches: Caches, on_started: Callable[[], object]
+        self,
+        config: uvicorn.Config,
+        caches: Caches,
+        on_started: Callable[[], object],
+        delay_s: float,
     ) -> None:
         super().__init__(config)
         self._caches = caches
         self._on_started = on_started
+        self._delay_s = delay_s
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._caches.leave()
+        if self._delay_s:
+            asyncio.get_running_loop().call_later(self._delay_s, self._end)
+            self._delay_s = 0
+        else:
+            super().handle_exit(sig, frame)
+
+    def _end(self) -> None:
+        self.should_exit = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -94,8 +112,18 @@ class _Server(uvicorn.Server):
                 loop.remove_signal_handler(number)
 
 
-def serve(caches: Caches, sock: socket.socket, on_started: Callable[[], object]) -> None:
-    """Serve until SIGTERM or SIGINT, in the main thread. `on_started` is called once it answers."""
+def serve(
+    caches: Caches,
+    sock: socket.socket,
+    on_started: Callable[[], object],
+    *,
+    shutdown_delay_s: float = 0.0,
+) -> None:
+    """Serve until SIGTERM or SIGINT, in the main thread. `on_started` is called once it answers.
+
+    shutdown_delay_s   after the signal, when /readyz fails already and everything else is as ever:
+                       time for load balancers to send nobody here any more
+    """
     config = uvicorn.Config(
         application(caches),
         loop="asyncio",
@@ -108,5 +136,5 @@ def serve(caches: Caches, sock: socket.socket, on_started: Callable[[], object])
         proxy_headers=False,
         timeout_graceful_shutdown=GRACE_S,
     )
-    server = _Server(config, caches, on_started)
+    server = _Server(config, caches, on_started, shutdown_delay_s)
     asyncio.run(server.serve(sockets=[sock]))

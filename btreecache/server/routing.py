@@ -32,6 +32,14 @@ HEALTH = frozenset((Page.LIVEZ, Page.READYZ, Page.HEALTHZ))
 
 
 @dataclass(frozen=True, slots=True)
+class Check:
+    """One check of a page of HEALTH, which may not have it."""
+
+    page: Page
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Group:
     """Discovery: a group and its versions."""
 
@@ -68,7 +76,7 @@ class Objects:
         return self.resource.key(self.namespace, self.name, root)
 
 
-Target = Page | Group | GroupVersion | Objects
+Target = Page | Check | Group | GroupVersion | Objects
 
 _PAGES = {page.value: page for page in Page}
 
@@ -90,6 +98,8 @@ def route(path: str, resources: Resources) -> Target:
             return Group(group)
         case ["apis", group, version, *rest] if group:
             pass
+        case [page_name, check] if _PAGES.get(page_name) in HEALTH:
+            return Check(_PAGES[page_name], check)
         case _:
             raise UnknownPath
     if not rest:

@@ -47,7 +47,11 @@ def served(*flags: str) -> Iterator[tuple[subprocess.Popen[str], httpx.Client]]:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_and_its_watches(number: signal.Signals) -> None:
-    with served("--objects", "60", "--writes", "50", "--warm", "pods,nodes") as (process, client):
+    # One of them announces its end first; the second signal is the end.
+    announced = number is signal.SIGTERM
+    delay = ["--shutdown-delay", "1h"] if announced else []
+    flags = "--objects", "60", "--writes", "50", "--warm", "pods,nodes"
+    with served(*flags, *delay) as (process, client):
         while client.get("/readyz").status_code != 200:
             pass
         assert client.get("/readyz?verbose").text == (
@@ -57,6 +61,13 @@ def test_a_signal_ends_it_and_its_watches(number: signal.Signals) -> None:
             lines = answer.iter_lines()
             assert json.loads(next(lines))["type"] == "ADDED"
             process.send_signal(number)
+            if announced:
+                while client.get("/readyz/shutdown").status_code != 500:
+                    pass
+                assert "[-]shutdown failed: process is shutting down" in client.get("/readyz").text
+                assert client.get("/livez").text == "ok"
+                assert client.get("/api/v1/nodes").status_code == 200
+                process.send_signal(number)
             # What was under way is said, and the answer ends as an answer does.
             assert all(json.loads(line)["type"] != "ERROR" for line in lines)
         assert process.wait(TIMEOUT_S) == 0

@@ -54,7 +54,7 @@ class Door:
         self.app = application(self.world.caches)
         self.runner = asyncio.Runner()
         self.world.caches.start()
-        self.world.wait_for(lambda: all(self.world.caches.readiness().values()))
+        self.world.wait_for(lambda: not any(self.world.caches.readiness().values()))
 
     def visit(self, path: str, query: bytes = b"", **more: Any) -> Visit:
         asked = visit(self.app, path, query, leave_after_s=0.02, **more)
