@@ -14,8 +14,9 @@ from ZODB.FileStorage import FileStorage
 from ZODB.interfaces import IMVCCStorage
 from ZODB.utils import u64
 
+from btreecache.archive.file import private_files
 from btreecache.archive.records import NAME, Groups
-from btreecache.archive.storage import Transactions, private_files, told
+from btreecache.archive.storage import Transactions, told
 from btreecache.errors import ArchiveError
 
 

@@ -11,7 +11,6 @@ file.
 from __future__ import annotations
 
 import logging
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,12 +18,10 @@ from typing import Any
 from urllib.parse import unquote
 
 import transaction
-from zc.lockfile import LockError, LockFile
 from ZODB import DB
-from ZODB.FileStorage import FileStorage
-from ZODB.FileStorage.FileStorage import FileStorageFormatError
 from ZODB.POSException import ConflictError
 
+from btreecache.archive import file
 from btreecache.archive.patience import ANSWER_S, Patience
 from btreecache.archive.records import FORMAT, NAME, Root, allowed
 from btreecache.errors import ArchiveError, BadRequest, BtreecacheError
@@ -143,7 +140,7 @@ def _import(module: str, name: str) -> Any:
 def _opened(uri: str, read_only: bool, patience: Patience) -> Any:
     scheme = re.match(r"([a-z]+)://", uri)
     if scheme is None:
-        return _file(uri.removeprefix("file:"), read_only)
+        return file.opened(uri.removeprefix("file:"), read_only)
     if scheme[1] == "zeo":
         from btreecache.archive import zeo
 
@@ -153,56 +150,6 @@ def _opened(uri: str, read_only: bool, patience: Patience) -> Any:
 
         return postgresql.opened(uri, read_only, patience)
     raise BadRequest(f"an archive is a path, zeo:// or postgresql://, not {scheme[1]}://")
-
-
-def _file(path: str, read_only: bool) -> Any:
-    if not path:
-        raise BadRequest("the path of the archive is empty")
-    # The last steps of a pack: the file becomes .old, .pack becomes the file. Killed in between?
-    old = f"{path}.old"
-    cut_short = not os.path.exists(path) and os.path.exists(old)
-    try:
-        if read_only:
-            path = old if cut_short else path
-            if not os.path.exists(path):
-                raise ArchiveError(f"there is no archive {path}")
-            return FileStorage(path, read_only=True)
-        with private_files():
-            if cut_short:
-                lock = LockFile(f"{path}.lock")
-                if not os.path.exists(path):
-                    os.rename(old, path)
-                lock.close()
-            storage = FileStorage(path, pack_keep_old=False, packer=_packed)
-    except LockError:
-        raise ArchiveError(f"another process has the archive {path} open for writing") from None
-    except OSError as error:
-        raise ArchiveError(f"the archive {path} can't be opened: {error.strerror}") from None
-    except FileStorageFormatError:
-        raise ArchiveError(f"{path} is no archive: not a file of ZODB") from None
-    with suppress(FileNotFoundError):
-        os.remove(f"{path}.pack")  # Of a pack that was killed.
-    return storage
-
-
-def _packed(storage: Any, *arguments: Any) -> Any:
-    """ZODB's packer doesn't wait until what will be the file is on disk."""
-    found = FileStorage.packer(storage, *arguments)
-    if found is not None:
-        with open(f"{storage.getName()}.pack", "rb") as packed:
-            os.fsync(packed.fileno())
-    return found
-
-
-@contextmanager
-def private_files() -> Iterator[None]:
-    """Files made meanwhile can be read by their owner alone (0600). Of the whole process: threads
-    that make files at the same time make private ones too."""
-    before = os.umask(0o077)
-    try:
-        yield
-    finally:
-        os.umask(before)
 
 
 def _check(database: Any, name: str, read_only: bool) -> None:
