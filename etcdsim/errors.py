@@ -94,6 +94,12 @@ class ErrInvalidAuthMgmt(_InvalidArgument):
     said = "invalid auth management"
 
 
+class ErrAuthFailed(_InvalidArgument):
+    """No such user, or not this password."""
+
+    said = "authentication failed, invalid user ID or password"
+
+
 class _OutOfRange(EtcdError):
     said = ""
 
@@ -172,6 +178,12 @@ class ErrRootUserNotExist(_FailedPrecondition):
     said = "root user does not exist"
 
 
+class ErrRootRoleNotExist(_FailedPrecondition):
+    """Authentication can't be enabled before the user `root` has the role `root`."""
+
+    said = "root user does not have root role"
+
+
 class ErrAuthNotEnabled(_FailedPrecondition):
     """Authentication is off, and asked for."""
 
@@ -212,6 +224,28 @@ class ErrPermissionNotGranted(_FailedPrecondition):
     """The role doesn't have the permission that is to be taken away."""
 
     said = "permission is not granted to the role"
+
+
+class ErrPermissionDenied(EtcdError):
+    """The user may not do this."""
+
+    def __init__(self) -> None:
+        super().__init__("PERMISSION_DENIED", "etcdserver: permission denied")
+
+
+class ErrInvalidAuthToken(EtcdError):
+    """Nobody's token, or not any more."""
+
+    def __init__(self) -> None:
+        super().__init__("UNAUTHENTICATED", "etcdserver: invalid auth token")
+
+
+class ErrNoPasswordUser(EtcdError):
+    """A user who has no password can't log in by one."""
+
+    def __init__(self) -> None:
+        text = "auth: authentication failed, password was given for no password user"
+        super().__init__("UNKNOWN", text)
 
 
 class ErrNoSpace(EtcdError):

@@ -112,6 +112,11 @@ class Lessor:
         if lease in self._leases:
             self._leases[lease].keys.discard(key)
 
+    def keys_on(self, lease_id: int) -> frozenset[bytes]:
+        """The keys that hang on a lease; none if it isn't there."""
+        lease = self._leases.get(lease_id)
+        return frozenset() if lease is None else frozenset(lease.keys)
+
     def _alive(self, lease_id: int) -> Lease | None:
         lease = self._leases.get(lease_id)
         return lease if lease is not None and lease.expires_s > self._clock() else None

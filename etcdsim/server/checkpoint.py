@@ -7,11 +7,11 @@ MessagePack throughout, so reading one makes plain data and nothing else.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import msgspec
 
 from etcdsim import services
+from etcdsim.auth import Auth, Permission, User
 from etcdsim.errors import DamagedLogError, DataDirError, ErrLeaseNotFound
 from etcdsim.hash_kv import Hash
 from etcdsim.lease import Lessor
@@ -46,6 +46,8 @@ class Head(msgspec.Struct, kw_only=True):
     users: dict[str, list[str]]
     roles: dict[str, bytes]
     auth_revision: int
+    passwords: dict[str, str] = {}
+    auth_enabled: bool = False
 
 
 _rows = msgspec.msgpack.Decoder(list[_Row])
@@ -57,7 +59,7 @@ def checkpoint(member: Member, lessor: Lessor) -> Iterator[bytes]:
     Only the call reads the member, O(records); the work comes with the iteration, which may be
     another thread's.
     """
-    accounts = member.accounts
+    auth = member.auth
     head = Head(
         version=member.version_text,
         revision=member.model.revision,
@@ -67,15 +69,18 @@ def checkpoint(member: Member, lessor: Lessor) -> Iterator[bytes]:
         hashes=member.hashes.kept,
         leases=[(lease.lease_id, lease.ttl_s) for lease in lessor.leases()],
         alarms=sorted(member.alarms),
-        users=accounts.users,
-        roles={name: _packed(accounts.roles[name]) for name in accounts.roles},
-        auth_revision=accounts.revision,
+        users={name: user.roles for name, user in auth.users.items()},
+        roles={name: _packed(auth.roles[name]) for name in auth.roles},
+        auth_revision=auth.revision,
+        passwords={name: user.password for name, user in auth.users.items()},
+        auth_enabled=auth.enabled,
     )
     return _written(msgspec.msgpack.encode(head), list(member.model.records()))
 
 
-def _packed(permissions: list[Any]) -> bytes:
-    return bytes(services.ROLE_GET.response(perm=permissions).SerializeToString())
+def _packed(permissions: list[Permission]) -> bytes:
+    perm = [{"permType": p.kind, "key": p.key, "range_end": p.range_end} for p in permissions]
+    return bytes(services.ROLE_GET.response(perm=perm).SerializeToString())
 
 
 def _written(head: bytes, records: Iterable[tuple[int, int, KeyValue]]) -> Iterator[bytes]:
@@ -109,11 +114,18 @@ def restore(member: Member, lessor: Lessor, records: Iterator[bytes]) -> None:
     member.raft_index, member.db_bytes = head.raft_index, head.db_bytes
     member.hashes.kept = head.hashes
     member.alarms |= set(head.alarms)
-    accounts = member.accounts
-    accounts.users.update(head.users)
-    for name, permissions in head.roles.items():
-        accounts.roles[name] = list(services.ROLE_GET.response.FromString(permissions).perm)
-    accounts.revision = head.auth_revision
+    _restore_auth(member.auth, head)
+
+
+def _restore_auth(auth: Auth, head: Head) -> None:
+    for name, roles in head.users.items():
+        auth.users[name] = User(head.passwords.get(name, ""), roles)
+    for name, packed in head.roles.items():
+        auth.roles[name] = [
+            Permission(perm.key, perm.range_end, perm.permType)
+            for perm in services.ROLE_GET.response.FromString(packed).perm
+        ]
+    auth.revision, auth.enabled = head.auth_revision, head.auth_enabled
 
 
 def _head(data: bytes, version: str) -> Head:

@@ -132,12 +132,9 @@ class Journal:
         return answer
 
     def _settled(self, method: wire.Method, request: Any) -> Any:
-        """The request with all that is left to chance decided, and without secrets."""
+        """The request with all that is left to chance decided."""
         if method is services.LEASE_GRANT and not request.ID:
             request.ID = self._lessor.free_id()
-        elif method in (services.USER_ADD, services.USER_CHANGE_PASSWORD):
-            request.ClearField("password")
-            request.ClearField("hashedPassword")
         return request
 
     async def _drain(self) -> None:

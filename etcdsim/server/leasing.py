@@ -58,6 +58,7 @@ class _Leasing:
     async def keep_alive(self, call: Call) -> None:
         """One response to each request; a lease that isn't there is one with TTL 0, no error."""
         while (request := await call.read()) is not None:
+            self._member.permit(services.LEASE_KEEP_ALIVE, request, call.metadata)
             ttl_s = self._lessor.keep_alive(request.ID)
             await call.write(
                 services.LEASE_KEEP_ALIVE.response(

@@ -134,16 +134,19 @@ class _Router(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio has no ty
                     call = _Stream(method, context, metadata)
                     if method.stream:
                         await handler(call)
-                    else:
-                        await handler(await _only_request(method, context), call)
+                        return
+                    request = await _only_request(method, context)
+                    self._member.permit(method, request, metadata)
+                    await handler(request, call)
 
                 await self._guarded(run, context)
 
             return grpc.stream_stream_rpc_method_handler(converse)
 
         async def ask(_: Any, context: Any) -> bytes:
-            async def run(_: dict[str, str]) -> bytes:
+            async def run(metadata: dict[str, str]) -> bytes:
                 request = await _only_request(method, context)
+                self._member.permit(method, request, metadata)
                 try:
                     response = handler(request)
                 finally:

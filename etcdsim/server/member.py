@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 from etcdsim import wire
+from etcdsim.auth import Auth
 from etcdsim.errors import ErrCorrupt, ErrNoSpace, ErrRequestTooLarge
 from etcdsim.hash_kv import KvHashes, keeps_tombstones
 from etcdsim.model import Model
-from etcdsim.server.accounts import Accounts
 
 VERSION = "3.5.30"  # the newest that could be compared with a real server
 CLUSTER_ID, MEMBER_ID, RAFT_TERM = 0x0CDF818194E3A8C32, 0x8E9E05C52164694D, 2
@@ -42,6 +42,10 @@ Streaming = Callable[[Call], Awaitable[None]]  # Method.stream
 Handlers = dict[wire.Method, Unary | Answering | Streaming]
 
 
+#: (method, request, metadata of the call)
+Permit = Callable[[wire.Method, Any, Mapping[str, str]], None]
+
+
 def parse_version(text: str) -> tuple[int, int, int]:
     """`3.5.30` -> (3, 5, 30). Raises ValueError, in one line, also below 3.4 and from 4 on."""
     match = re.fullmatch(r"(\d{1,3})\.(\d{1,3})\.(\d{1,3})", text)
@@ -54,13 +58,14 @@ def parse_version(text: str) -> tuple[int, int, int]:
 class Member:
     """A model, and what belongs to the member rather than to the store.
 
-    `clock`: seconds that never go back. One thread, that of the event loop. Raises ValueError for
-    a version that isn't emulated.
+    `clock`: seconds that never go back. `new_id`: a positive int64 at random, for tokens. One
+    thread, that of the event loop. Raises ValueError for a version that isn't emulated.
     """
 
     def __init__(
         self,
         clock: Callable[[], float],
+        new_id: Callable[[], int],
         *,
         version: str = VERSION,
         model: Model | None = None,
@@ -77,7 +82,9 @@ class Member:
         self.raft_index = 4  # of a fresh member; every request that writes adds one
         self.client_url = ""  # known once it listens
         self.alarms: set[tuple[int, int]] = set()  # (type, member)
-        self.accounts = Accounts()
+        self.auth = Auth(new_id)
+        #: Raises what is to be answered to a call that its user may not make.
+        self.permit: Permit = lambda *_: None
         self.db_bytes = 5 * _PAGE_BYTES
         self._listeners: list[Callable[[], None]] = []
         self._told = self._state()

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from etcdsim.hash_kv import keeps_tombstones
 from etcdsim.lease import Lessor
 from etcdsim.model import Model
+from etcdsim.server.access import Access
 from etcdsim.server.admin import Admin
-from etcdsim.server.auth import auth_handlers
+from etcdsim.server.auth import auth_handlers, keep_passwords
 from etcdsim.server.faulty import FaultyListening
 from etcdsim.server.kv import kv_handlers
 from etcdsim.server.leasing import expire_leases, lease_handlers
@@ -51,10 +52,10 @@ def _journal(member: Member, lessor: Lessor, appliers: Handlers, log: Log) -> Jo
 class Simulation:
     """A member and its leases, with what answers every method of every service.
 
-    `clock`: seconds that never go back. `new_id`: a positive int64 at random, for leases. `model`:
-    what the store begins with, by default nothing. `data_dir`: where it is kept, by default
-    nowhere; what is there already comes before `model`. Raises ValueError for a version that isn't
-    emulated; with a directory also DataDirError, OSError.
+    `clock`: seconds that never go back. `new_id`: a positive int64 at random, for leases and
+    tokens. `model`: what the store begins with, by default nothing. `data_dir`: where it is kept,
+    by default nowhere; what is there already comes before `model`. Raises ValueError for a version
+    that isn't emulated; with a directory also DataDirError, OSError.
     """
 
     def __init__(
@@ -75,10 +76,12 @@ class Simulation:
         model.lessor = self.lessor
         self.member = Member(
             clock,
+            new_id,
             version=version,
             model=model,
             progress_notify_interval_s=progress_notify_interval_s,
         )
+        self.member.permit = Access(self.member, self.lessor).check
         appliers = self._appliers()
         self._journal: Journal | None = None
         if log is not None:
@@ -106,7 +109,9 @@ class Simulation:
             **watch_handlers(self.member),
             **lock_handlers(self.member, self.lessor, self.writes),
         }
-        return handlers if self._journal is None else self._journal.guard(handlers)
+        if self._journal is not None:
+            handlers = self._journal.guard(handlers)
+        return keep_passwords(self.member, handlers)
 
     async def serve(
         self,

@@ -204,7 +204,7 @@ class WatchStream:
                 watch_id=_NOBODY,
                 created=True,
                 canceled=True,
-                cancel_reason=error.text,
+                cancel_reason=_reason(error),
             )
             return
         watch = _Watch(self, request, watch_id, self._hub.revision)
@@ -221,6 +221,7 @@ class WatchStream:
         # From 3.5 on; 3.4 takes it for a start that is compacted away.
         if request.start_revision < 0 and self._member.version >= (3, 5):
             raise ErrCompacted
+        self._member.permit(wire.WATCH, request, self._call.metadata)
         key, range_end = _range_of(request)
         if range_end and range_end != ALL and range_end <= key:
             raise ErrEmptyWatcherRange
@@ -398,6 +399,14 @@ class WatchStream:
             return
         for part in fragments(wire.WatchResponse.FromString(data), FRAGMENT_BYTES):
             await self._call.write(part)
+
+
+def _reason(error: EtcdError) -> str:
+    """Why there is no watch; who may not have one is told as Go prints a status."""
+    if isinstance(error, (ErrCompacted, ErrEmptyWatcherRange, ErrDuplicateWatchID)):
+        return error.text
+    code = error.code_name.title().replace("_", "")
+    return f"rpc error: code = {code} desc = {error.text}"
 
 
 def _is_created(item: Any) -> bool:

@@ -21,6 +21,8 @@ _WRITING = frozenset(
         services.LEASE_GRANT,
         services.LEASE_REVOKE,
         services.ALARM,
+        services.AUTH_ENABLE,
+        services.AUTH_DISABLE,
         services.USER_ADD,
         services.USER_DELETE,
         services.USER_CHANGE_PASSWORD,

@@ -54,9 +54,9 @@ class Asked:
             "hashes": [self.ask(services.HASH_KV, revision=at) for at in range(model.revision + 2)],
             "leases": [(one.lease_id, one.ttl_s, one.keys) for one in self.lessor.leases()],
             "alarms": member.alarms,
-            "users": member.accounts.users,
-            "roles": member.accounts.roles,
-            "auth": member.accounts.revision,
+            "users": member.auth.users,
+            "roles": member.auth.roles,
+            "auth": (member.auth.revision, member.auth.enabled),
         }
 
 

@@ -20,7 +20,7 @@ from ZODB.FileStorage import FileStorage
 pytest.importorskip("grpc")
 
 from etcdsim import services, wire
-from etcdsim.errors import DamagedLogError, DataDirError
+from etcdsim.errors import DamagedLogError, DataDirError, ErrPermissionDenied
 from etcdsim.server import journal as journals
 from etcdsim.server.leasing import expire_leases
 from etcdsim.server.log import Log
@@ -77,7 +77,7 @@ def test_as_if_it_had_never_ended(tmp_path: Path, version: str, seed: int) -> No
         state = twin.state()
     assert durable.state() == state
     assert min(len(state[part]) for part in ("leases", "records")) > 1
-    assert state["auth"] > 1
+    assert state["auth"][0] > 1
     assert state["revision"][1] > 1
     durable.close()
     with asked(tmp_path, version=version) as again:
@@ -232,6 +232,36 @@ def test_no_password_is_kept(tmp_path: Path) -> None:
     log = (tmp_path / "log.fs").read_bytes()
     assert b"alice" in log
     assert b"open sesame" not in log
+
+
+@pytest.mark.parametrize("growth_bytes", [1 << 30, 1], ids=["redone", "from a checkpoint"])
+def test_authentication_stays_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, growth_bytes: int
+) -> None:
+    defaults = (
+        *journals.Journal.__init__.__defaults__[:-1],  # type: ignore[index]
+        (growth_bytes, growth_bytes),
+    )
+    monkeypatch.setattr(journals.Journal.__init__, "__defaults__", defaults)
+    with asked(tmp_path) as target:
+        for name in ("root", "ann"):
+            target.ask(services.USER_ADD, name=name, password=f"{name}'s")
+        target.ask(services.USER_GRANT_ROLE, user="root", role="root")
+        target.ask(services.ROLE_ADD, name="reader")
+        perm = {"permType": "READWRITE", "key": b"a", "range_end": b"b"}
+        target.ask(services.ROLE_GRANT_PERMISSION, name="reader", perm=perm)
+        target.ask(services.USER_GRANT_ROLE, user="ann", role="reader")
+        target.ask(services.AUTH_ENABLE)
+        target.ask(wire.PUT, key=b"k", value=bytes(100_000))
+        state = target.state()
+    with asked(tmp_path) as again:
+        assert again.state() == state
+        assert again.ask(services.AUTH_STATUS).enabled
+        assert again.ask(wire.AUTHENTICATE, name="ann", password="ann's").token
+        auth = again.member.auth
+        auth.check("ann", 1, b"aa")
+        with pytest.raises(ErrPermissionDenied):
+            auth.check("ann", 0, b"b")
 
 
 def test_checkpoints_keep_the_log_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

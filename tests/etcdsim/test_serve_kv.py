@@ -433,7 +433,7 @@ def test_locks_are_given_in_the_order_of_asking() -> None:
     talk(story)
 
 
-def test_users_and_roles_are_data() -> None:
+def test_users_and_roles() -> None:
     async def story(client: Client) -> None:
         await client.ask(services.USER_ADD, name="u", password="secret")
         assert await client.refused(services.USER_ADD, name="u") == (
@@ -470,6 +470,10 @@ def test_users_and_roles_are_data() -> None:
             "etcdserver: root user does not have root role",
         )
         await client.ask(services.USER_GRANT_ROLE, user="root", role="root")
-        assert (await client.refused(services.AUTH_ENABLE))[0] == "UNIMPLEMENTED"
+        await client.ask(services.AUTH_ENABLE)
+        assert await client.refused(wire.RANGE, key=b"k") == (
+            INVALID,
+            "etcdserver: user name is empty",
+        )
 
     talk(story)

@@ -28,7 +28,6 @@ TIMEOUT_S = 300
 SUITES = {"aetcd": "tests/integration", "etcetra": "tests"}
 #: What a test ends in that needs what etcdsim leaves out; the reasons are in docs/etcdsim.md.
 LEFT_OUT = {
-    "aetcd test_auth.test_auth": "authentication can't be enabled",
     "aetcd test_maintenance.test_snapshot": "a snapshot is no bolt file",
 }
 Outcomes = dict[str, str]
