@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from btreecache.cli import arguments, origin, retention
+from btreecache.cli import arguments, entrance, origin, retention
 from btreecache.errors import BadRequest, MissingExtra
 from btreecache.features import Features
 from btreecache.resources import Resource, Resources, parse_resource
@@ -21,7 +21,6 @@ from btreecache.resources import Resource, Resources, parse_resource
 if TYPE_CHECKING:
     from btreecache.archive import Archive
 
-LISTEN = "127.0.0.1:8080"
 PREFIX = b"/registry"
 
 #: --sim: revisions a second.
@@ -39,10 +38,7 @@ def add_parser(commands: Any) -> None:
     )
     parser.set_defaults(run=run)
     origin.add_flags(parser, verb="serve", writes=WRITES)
-    parser.add_argument(
-        "--listen", default=LISTEN, metavar="HOST:PORT",
-        help=f"a loopback address; port 0 is any that is free (default {LISTEN})",
-    )  # fmt: skip
+    entrance.add_flags(parser)
     parser.add_argument(
         "--prefix", type=arguments.key_bytes, default=PREFIX,
         help="where the keys of an API server begin (default /registry)",
@@ -98,9 +94,10 @@ def run(options: argparse.Namespace) -> int:
         raise BadRequest("--history is of a server without --archive, which keeps its own")
     features = Features.parse(options.feature_gates)
     configured = [parse_resource(text) for text in options.resource]
-    resources = served(configured)
+    secrets = options.allow_secrets
+    resources = served(configured, root=options.prefix, allow_secrets=secrets)
     at_start = [*configured, *_named(options.warm, resources)]
-    host, port = listening.parse_listen(options.listen)
+    host, port, guarded = entrance.named(options)
     with ExitStack() as stack:
         source = stack.enter_context(origin.opened(options, writes=WRITES))
         sock = stack.enter_context(listening.bind(host, port))
@@ -108,17 +105,19 @@ def run(options: argparse.Namespace) -> int:
         if archive:
             prefixes = {*archive.prefixes()}  # What was followed before is followed again.
             at_start += [one for one in resources.all if one.prefix(options.prefix) in prefixes]
-        url = listening.address(sock)
+        url = listening.address(sock, tls=guarded.certificate is not None)
         caches = Caches(
             source, resources, root=options.prefix, at_start=at_start,
             features=features, history=options.history or "source", rng=Random(),
+            allow_secrets=secrets,
             archive=archive.history if archive else None,
             transform=serve_as(options.serve_as) if options.serve_as else None,
         )  # fmt: skip
         print(f"try: kubectl --server {url} get pods -A", file=sys.stderr)
         listening.serve(
-            caches, sock, lambda: print(url, flush=True), shutdown_delay_s=options.shutdown_delay
-        )
+            caches, sock, lambda: print(url, flush=True), guarded,
+            shutdown_delay_s=options.shutdown_delay,
+        )  # fmt: skip
     return 0
 
 

@@ -1,12 +1,16 @@
-"""The Kubernetes-style HTTP API over caches: read-only, JSON. Needs the extra `serve`.
+"""The Kubernetes-style HTTP API over caches: read-only. Needs the extra `serve`.
 
 refusals      what only a server has to refuse
-negotiation   which answers a client accepts
 routing       what a path asks for
 discovery     what there is to be asked
-encoding      objects, lists, watch frames and Status objects as bytes
+documents     the same as bytes, made once
+hidden        Secrets
 caches        one cache for each resource, begun when it is first wanted
-watching      a watch, from its options to its stream
+sending       bodies and watches, to a client that may go
+failures      errors as answers
+certificates  TLS, and who a client's certificate says it is
+access        by which names, by whom, and what nobody is shown
 application   requests and answers
+connection    what uvicorn leaves open about a connection
 listening     sockets, signals, the end
 """

@@ -3,14 +3,12 @@
 Objects are answered in the form that the client takes (encoding/), errors are Status objects in
 JSON. Reads and watches run on the event loop; what has to wait, waits without a thread of its own,
 and ends when the client goes.
-Only names of this machine are answered to: else any page in a browser on it could have its own name
-point here and read everything (DNS rebinding).
+Who may ask has been decided before (access).
 """
 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import platform
 import time
@@ -35,7 +33,6 @@ from btreecache.encoding.media import (
     MediaType,
     Offer,
     for_people,
-    is_pretty,
     negotiate,
     offer,
 )
@@ -45,9 +42,10 @@ from btreecache.errors import BtreecacheError, MethodNotAllowed, quoted
 from btreecache.options import GetOptions, ListOptions, WatchOptions, wants_watch
 from btreecache.reads import ListPage
 from btreecache.server import discovery, health
+from btreecache.server.access import Access, Entrance
 from btreecache.server.caches import Caches, ResourceCache, is_typed
 from btreecache.server.documents import Documents, tagged, written
-from btreecache.server.refusals import Forbidden, status_of
+from btreecache.server.failures import failure
 from btreecache.server.routing import (
     HEALTH,
     Check,
@@ -75,9 +73,10 @@ READ_ONLY = "this server is read-only: method not allowed"
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
-def application(caches: Caches) -> ASGIApp:
-    """The application over caches. Its lifespan begins those that were named at the start, and
-    ends all of them."""
+def application(caches: Caches, entrance: Entrance | None = None) -> ASGIApp:
+    """The application over caches, from the outside in: access, answers. `entrance`: how it is to
+    be reached, by default as on loopback. Its lifespan begins the caches that were named at the
+    start, and ends all of them."""
 
     @asynccontextmanager
     async def lifespan(_: object) -> AsyncIterator[None]:
@@ -89,7 +88,8 @@ def application(caches: Caches) -> ASGIApp:
         finally:
             await asyncio.to_thread(caches.close)
 
-    return Router(default=Application(caches), lifespan=lifespan, redirect_slashes=False)
+    app = Access(Application(caches), entrance or Entrance())
+    return Router(default=app, lifespan=lifespan, redirect_slashes=False)
 
 
 class Application:
@@ -112,16 +112,15 @@ class Application:
         try:
             response = await self._answer(request)
         except BtreecacheError as error:
-            response = _failure(error, request)
+            response = failure(error, request)
         except Gone:
             return
         except Exception as error:
             log.exception("path=%s", quoted(scope["path"]))
-            response = _failure(error, request)
+            response = failure(error, request)
         await response(scope, receive, send)
 
     async def _answer(self, request: Request) -> Response:
-        _check_host(request.headers.get("host"))
         if request.method not in ("GET", "HEAD"):
             raise MethodNotAllowed(READ_ONLY)
         target = route(request.scope["path"], self._caches.resources)
@@ -254,21 +253,6 @@ def _document(
     return Response(body, status, HEADERS | (headers or {}), media.content_type())
 
 
-def _failure(error: BaseException, request: Request) -> Response:
-    """The Status of an error as an answer."""
-    headers = {}
-    if isinstance(error, BtreecacheError) and error.retry_after_s:
-        headers["Retry-After"] = str(error.retry_after_s)
-    if isinstance(error, MethodNotAllowed):
-        headers["Allow"] = "GET"
-    body = status_of(error)
-    code = body["code"]
-    assert isinstance(code, int)
-    query, agent = request.query_params.get("pretty"), request.headers.get("user-agent")
-    media = MediaType(pretty=is_pretty(MediaType(), query, agent))
-    return _document(body, media, code, headers)
-
-
 def _compresses(request: Request, body: Body) -> bool:
     """Whether an answer is compressed: the client takes gzip, and it is long."""
     accepted = request.headers.get("accept-encoding")
@@ -285,25 +269,6 @@ def _compressed_list(kept: KeptLists, answers: Answers, page: ListPage, body: Bo
         return compressed(body)
     body.close()
     return found
-
-
-def _check_host(host: str | None) -> None:
-    """Raises Forbidden unless the Host header names this machine. There is none in HTTP/1.0."""
-    if host is None:
-        return
-    name = host.rpartition("]")[0].removeprefix("[") if "]" in host else host.partition(":")[0]
-    if not is_loopback(name):
-        raise Forbidden(f"host {quoted(host)}: this server answers to names of loopback only")
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host, without brackets, is loopback by what it is called: nothing is resolved."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _address(scope: Scope) -> str:

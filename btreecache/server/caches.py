@@ -21,7 +21,7 @@ from btreecache.codec import Kubernetes, Transform
 from btreecache.compaction import Compaction
 from btreecache.element import Element
 from btreecache.encoding.kept import KeptLists
-from btreecache.errors import NotReady
+from btreecache.errors import BadRequest, NotReady
 from btreecache.features import Features
 from btreecache.fields import custom_fields, fields_of
 from btreecache.follow import Follower
@@ -31,6 +31,8 @@ from btreecache.options import GetOptions, ListOptions, WatchOptions
 from btreecache.reader import AsyncReader, Reader
 from btreecache.reads import Answer, ListPage
 from btreecache.resources import BUILT_IN, Resource, Resources
+from btreecache.server.hidden import is_secret
+from btreecache.server.refusals import Forbidden
 from btreecache.source import Source
 from btreecache.watch_stream import WatchStream
 from btreecache.window import Bounds
@@ -51,10 +53,21 @@ INDEXED: dict[tuple[str, str], tuple[str, ...]] = {("", "pods"): ("spec.nodeName
 _CONVERTED = {("events.k8s.io", "events")}
 
 
-def served(configured: Iterable[Resource] = ()) -> Resources:
+def served(
+    configured: Iterable[Resource] = (), *, root: bytes = b"/registry", allow_secrets: bool = False
+) -> Resources:
     """The resources that there are: built-in ones that are stored as what they are, and configured
-    ones, which replace built-in ones of their group and plural. Raises BadRequest."""
-    known = (one for one in BUILT_IN.all if (one.group, one.plural) not in _CONVERTED)
+    ones, which replace built-in ones of their group and plural. Raises BadRequest, also for
+    configured ones among whose keys are Secrets, unless these are allowed."""
+    configured = tuple(configured)
+    for one in configured:
+        if not allow_secrets and is_secret(one, root):
+            raise BadRequest(f"resource {one.plural!r}: Secrets are among its keys")
+    known = (
+        one
+        for one in BUILT_IN.all
+        if (one.group, one.plural) not in _CONVERTED and (allow_secrets or not is_secret(one, root))
+    )
     return Resources(tuple(known)).extended(configured)
 
 
@@ -166,6 +179,7 @@ class Caches:
                 say how much is kept
     archive     gives the durable history of a prefix (Archive.history): caches begin with what it
                 holds, and its retention alone says what can be read, whatever `history`
+    allow_secrets   without it no cache is begun that Secrets could come into
     transform   of every cache, as Cache's: `serve_as`, `strip_managed_fields`
     blocks_bytes   budget of the compressed lists that are kept, of all caches together
     """
@@ -181,6 +195,7 @@ class Caches:
         bounds: Bounds | None = None,
         history: Literal["source", "window"] = "source",
         archive: Callable[[bytes], History] | None = None,
+        allow_secrets: bool = False,
         transform: Transform | None = None,
         blocks_bytes: int = BLOCKS_BYTES,
         rng: Random | None = None,
@@ -191,6 +206,7 @@ class Caches:
         self._source = source
         self._bounds = bounds
         self._archive = archive
+        self._allow_secrets = allow_secrets
         self._transform = transform
         self._blocks = Blocks(blocks_bytes)
         self._at_start = tuple(dict.fromkeys(at_start))
@@ -212,7 +228,10 @@ class Caches:
             self.of(resource)
 
     def of(self, resource: Resource) -> ResourceCache:
-        """The cache of a resource, begun if it wasn't. Any thread. NotReady after `stop`."""
+        """The cache of a resource, begun if it wasn't. Any thread. NotReady after `stop`; Forbidden
+        for what is hidden."""
+        if not self._allow_secrets and is_secret(resource, self.root):
+            raise Forbidden("Secrets are not served")
         name = resource.group, resource.plural
         with self._lock:
             if self._stopped:

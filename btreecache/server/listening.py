@@ -1,4 +1,4 @@
-"""Sockets, signals, the end: uvicorn over the application, on loopback.
+"""Sockets, signals, the end: uvicorn over the application.
 
 Of a request whose line and headers don't end, uvicorn collects 64 KiB (h11's bound), then answers
 400 in plain text itself.
@@ -16,8 +16,10 @@ from types import FrameType
 import uvicorn
 
 from btreecache.errors import BadRequest, Unavailable
-from btreecache.server.application import application, is_loopback
+from btreecache.server.access import Entrance, is_address, is_loopback
+from btreecache.server.application import application
 from btreecache.server.caches import Caches
+from btreecache.server.connection import Connection
 
 #: Seconds that answers under way may take after a signal; then they are cut off.
 GRACE_S = 5
@@ -25,19 +27,30 @@ GRACE_S = 5
 #: Connections that may wait to be taken.
 BACKLOG = 2048
 
+#: How often it is looked whether certificate and tokens have changed.
+REFRESH_S = 10
 
-def parse_listen(text: str) -> tuple[str, int]:
+
+def parse_listen(text: str, *, anywhere: bool = False) -> tuple[str, int]:
     """HOST:PORT, an IPv6 address in brackets; port 0: any. Raises BadRequest, also for a host that
-    isn't loopback: what is served here is served to whoever can reach it."""
+    isn't loopback unless it may be `anywhere`: what is served here is served to whoever can reach
+    it."""
     host, colon, port = text.rpartition(":")
     if not colon or not port.isascii() or not port.isdigit() or int(port[:6]) > 65535:
         raise BadRequest(f"--listen {text!r}: say HOST:PORT, as in 127.0.0.1:8080")
     if ":" in host and not (host.startswith("[") and host.endswith("]")):
         raise BadRequest(f"--listen {text!r}: an IPv6 address goes into brackets")
     host = host.removeprefix("[").removesuffix("]")
-    if not is_loopback(host):
-        raise BadRequest(f"--listen {text!r}: this server listens on loopback only")
-    return ("127.0.0.1" if host.lower() == "localhost" else host), int(port)
+    if host.lower() == "localhost":
+        host = "127.0.0.1"
+    if not is_address(host):
+        raise BadRequest(f"--listen {text!r}: it must be localhost or an IP address")
+    if not anywhere and not is_loopback(host):
+        raise BadRequest(
+            f"--listen {text!r}: beyond loopback there must be TLS (--tls-cert-file) and"
+            " authentication (--token-auth-file, --client-ca-file), or an explicit --insecure"
+        )
+    return host, int(port)
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -56,10 +69,11 @@ def bind(host: str, port: int) -> socket.socket:
     return sock
 
 
-def address(sock: socket.socket) -> str:
+def address(sock: socket.socket, *, tls: bool = False) -> str:
     """The URL of a listening socket."""
     host, port = sock.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return f"https://{shown}" if tls else f"http://{shown}"
 
 
 class _Server(uvicorn.Server):
@@ -71,11 +85,13 @@ class _Server(uvicorn.Server):
         config: uvicorn.Config,
         caches: Caches,
         on_started: Callable[[], object],
+        on_hangup: Callable[[], object],
         delay_s: float,
     ) -> None:
         super().__init__(config)
         self._caches = caches
         self._on_started = on_started
+        self._on_hangup = on_hangup
         self._delay_s = delay_s
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -105,10 +121,11 @@ class _Server(uvicorn.Server):
         numbers = (signal.SIGTERM, signal.SIGINT)
         for number in numbers:
             loop.add_signal_handler(number, self.handle_exit, number, None)
+        loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
         try:
             yield
         finally:
-            for number in numbers:
+            for number in (*numbers, signal.SIGHUP):
                 loop.remove_signal_handler(number)
 
 
@@ -116,18 +133,22 @@ def serve(
     caches: Caches,
     sock: socket.socket,
     on_started: Callable[[], object],
+    entrance: Entrance | None = None,
     *,
     shutdown_delay_s: float = 0.0,
 ) -> None:
     """Serve until SIGTERM or SIGINT, in the main thread. `on_started` is called once it answers.
 
+    entrance           how it is to be reached; the default is as on loopback
     shutdown_delay_s   after the signal, when /readyz fails already and everything else is as ever:
                        time for load balancers to send nobody here any more
     """
+    entrance = entrance or Entrance()
+    certificate = entrance.certificate
     config = uvicorn.Config(
-        application(caches),
+        application(caches, entrance),
         loop="asyncio",
-        http="h11",
+        http=Connection,
         ws="none",
         lifespan="on",
         log_config=None,
@@ -135,6 +156,9 @@ def serve(
         server_header=False,
         proxy_headers=False,
         timeout_graceful_shutdown=GRACE_S,
+        ssl_context_factory=(lambda *_: certificate.context) if certificate else None,
+        callback_notify=entrance.refresh,
+        timeout_notify=REFRESH_S,
     )
-    server = _Server(config, caches, on_started, shutdown_delay_s)
+    server = _Server(config, caches, on_started, entrance.reload, shutdown_delay_s)
     asyncio.run(server.serve(sockets=[sock]))

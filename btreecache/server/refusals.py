@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from btreecache.errors import BtreecacheError, NotFound, status
+from btreecache.errors import BtreecacheError, NotFound, quoted, status
 
 
 class UnknownPath(NotFound):
@@ -18,11 +18,41 @@ class UnknownPath(NotFound):
         return {}
 
 
+class Unauthorized(BtreecacheError):
+    """Nobody that is known asks: no credentials, or wrong ones."""
+
+    status = 401
+    reason = "Unauthorized"
+
+    def __init__(self) -> None:
+        super().__init__("Unauthorized")
+
+
 class Forbidden(BtreecacheError):
     """The request came by a name that isn't this machine's own."""
 
     status = 403
     reason = "Forbidden"
+
+
+class Unreachable(Forbidden):
+    """What was asked for isn't shown to that user, in the words of an authorizer. `why` is said at
+    the end."""
+
+    def __init__(
+        self, user: str, verb: str, resource: str, namespace: str, name: str, why: str
+    ) -> None:
+        where = f"in the namespace {quoted(namespace)}" if namespace else "at the cluster scope"
+        what = f"{resource} {quoted(name)}" if name else resource
+        super().__init__(
+            f"{what} is forbidden: User {quoted(user)} cannot {verb} resource {quoted(resource)} in"
+            f' API group "" {where}: {why}'
+        )
+        self._resource, self._name = resource, name
+
+    def details(self) -> dict[str, object]:
+        named: dict[str, object] = {"name": self._name} if self._name else {}
+        return named | {"kind": self._resource}
 
 
 def status_of(error: BaseException) -> dict[str, object]:

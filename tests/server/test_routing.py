@@ -11,7 +11,7 @@ from btreecache.server.caches import is_typed, served
 from btreecache.server.refusals import UnknownPath
 from btreecache.server.routing import Group, GroupVersion, Objects, Page, route
 
-RESOURCES = served()
+RESOURCES = served(allow_secrets=True)
 ROOT = b"/registry"
 
 

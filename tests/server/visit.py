@@ -33,8 +33,10 @@ async def visit(
     headers: Iterable[tuple[bytes, bytes]] = (),
     leave_after_s: float = 10.0,
     end_within_s: float = 2.0,
+    **more: object,
 ) -> Visit:
-    """Ask, and go away after a time; then the application has to return soon."""
+    """Ask, and go away after a time; then the application has to return soon. `more` goes into the
+    scope."""
     gone = asyncio.Event()
     messages = iter([{"type": "http.request", "body": b"", "more_body": False}])
     sent: list[dict[str, Any]] = []
@@ -51,7 +53,7 @@ async def visit(
     scope = {
         "type": "http", "http_version": "1.1", "method": method, "path": path,
         "query_string": query, "headers": [*headers], "server": ("127.0.0.1", 80),
-        "scheme": "http", "root_path": "",
+        "scheme": "http", "root_path": "", **more,
     }  # fmt: skip
     task = asyncio.ensure_future(app(scope, receive, send))
     await asyncio.wait({task}, timeout=leave_after_s)

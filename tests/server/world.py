@@ -20,6 +20,7 @@ from btreecache.features import Features
 from btreecache.history import History
 from btreecache.resources import Resource
 from btreecache.server import listening
+from btreecache.server.access import Entrance
 from btreecache.server.application import application
 from btreecache.server.caches import Caches, served
 from btreecache.source import Listing, RangePage, Source, Stream
@@ -155,16 +156,15 @@ class World:
         archive: Callable[[bytes], History] | None = None,
     ) -> None:
         self.model = model or SharedModel()
-        known = served(resources)
+        known = served(resources, allow_secrets=True)
         named = [one for one in map(known.named, at_start) if one is not None]
         self.caches = Caches(
             source or self.model, known, at_start=named, features=features, bounds=bounds,
-            archive=archive,
+            archive=archive, allow_secrets=True,
         )  # fmt: skip
         self._sock = listening.bind("127.0.0.1", 0)
-        config = uvicorn.Config(
-            application(self.caches), http="h11", ws="none", lifespan="on", log_config=None
-        )
+        app = application(self.caches, Entrance(allow_secrets=True))
+        config = uvicorn.Config(app, http="h11", ws="none", lifespan="on", log_config=None)
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(
             target=lambda: asyncio.run(self._server.serve(sockets=[self._sock]))
