@@ -75,8 +75,12 @@ class State(msgspec.Struct, frozen=True, eq=False, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """Counters since the cache was made, and gauges. Sizes are estimates in bytes."""
+    """Counters since the cache was made, and gauges. Sizes are estimates in bytes.
 
+    received_events   of batches that the feed brought, those that broke its contract among them
+    """
+
+    received_events: int
     applied_batches: int
     applied_events: int
     feed_faults: int
@@ -130,7 +134,7 @@ class Cache:
         self._suspect: Snapshot | None = None
         self._faults: list[FeedFault] = []
         self._fault_count = 0
-        self._batches = self._events = self._replacements = 0
+        self._received = self._batches = self._events = self._replacements = 0
         level = level_from(os.environ)
         self._verifier = None if level == "off" else Verifier(level, Random(0))
 
@@ -189,6 +193,7 @@ class Cache:
     def stats(self) -> Stats:
         window = self._state.window
         return Stats(
+            received_events=self._received,
             applied_batches=self._batches,
             applied_events=self._events,
             feed_faults=self._fault_count,
@@ -415,6 +420,7 @@ class Cache:
         """
         state = self._state
         window = state.readable()
+        self._received += len(batch.events)
         before = window.newest
         edit, prefix, read = before.edit(), self.prefix, self._read
         indexes = window.newest_indexes.edit() if self.indexes else None

@@ -21,6 +21,7 @@ from btreecache.errors import BtreecacheError, NotReady
 from btreecache.features import Features
 from btreecache.fields import ResourceFields
 from btreecache.follow import Follower
+from btreecache.metrics import ReadCounts
 from btreecache.options import GetOptions, ListOptions, WatchOptions
 from btreecache.plan import Plan
 from btreecache.reads import Answer, Ask, Call, ListPage, Reads, Steps, Until
@@ -86,8 +87,14 @@ class Reader:
             progress=ProgressRequests(request, now),
             deleted=DeletedElements(),
             compaction=compaction,
+            counts=ReadCounts(),
         )
         self._trips = Trips(self.reads.ask_source)
+
+    @property
+    def counts(self) -> ReadCounts:
+        """What was read since the reader was made, also by an AsyncReader around it."""
+        return self.reads.counts
 
     def get(
         self, key: bytes, options: GetOptions | None = None, *, cancelled: Cancelled = never

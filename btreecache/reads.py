@@ -29,6 +29,7 @@ from btreecache.errors import (
 )
 from btreecache.features import Features
 from btreecache.fields import ResourceFields
+from btreecache.metrics import ReadCounts
 from btreecache.options import GetOptions, ListOptions, WatchOptions
 from btreecache.plan import (
     After,
@@ -161,6 +162,7 @@ class Reads:
     progress: ProgressRequests
     deleted: DeletedElements
     compaction: Compaction | None
+    counts: ReadCounts
 
     def plan(
         self,
@@ -347,7 +349,9 @@ class Reads:
                     step = step.then
                 case Wait(revision=revision, deadline_s=deadline_s):
                     target = asked if revision is None else revision
+                    began_s = self.now()
                     reached: State | None = yield Until(target, deadline_s)
+                    self.counts.waits.observe(self.now() - began_s)
                     following = after(step, Outcome.DONE if reached else Outcome.TIMED_OUT)
                     assert following is not None
                     step, state = following, reached or state
@@ -363,12 +367,15 @@ class Reads:
     def _page(self, snapshot: Snapshot, step: FromCache, wanted: _List) -> ListPage:
         prefix, selection = wanted.prefix, wanted.selection
         if not wanted.recursive:
-            return _only(wanted, snapshot.revision, snapshot.get(prefix))
+            alone = _only(wanted, snapshot.revision, snapshot.get(prefix))
+            self.counts.from_cache(len(alone.elements), fetched=1)
+            return alone
         if not selection.empty:
             found = self._selected(snapshot, step, wanted)
             check_readable(found.elements)
             return wanted.page(found.revision, found.elements, found.next_start, 0)
         found = snapshot.list(prefix, start=step.start, limit=step.limit)
+        self.counts.from_cache(len(found.elements), fetched=len(found.elements))
         first = prefix if step.start is None else step.start
         end = prefix_end(prefix) if found.next_start is None else found.next_start
         if any_in(snapshot, UNREADABLE, first, end):
@@ -384,6 +391,7 @@ class Reads:
             if is_key:
                 element = snapshot.get(narrow) if start is None or narrow >= start else None
                 found = [element] if element and selection.matches(element) else []
+                self.counts.from_cache(len(found), fetched=1)
                 return Page(snapshot.revision, found, None, 0)
             prefix, end = narrow, prefix_end(narrow)
             if start is not None and start < prefix:
@@ -396,9 +404,17 @@ class Reads:
             first, end = prefix if start is None else start, prefix_end(prefix)
             if any_in(snapshot, UNREADABLE, first, end):
                 requirements = ()
-        return snapshot.select(
+        page = snapshot.select(
             selection.matches, requirements, prefix, start=start, limit=step.limit
         )
+        # What it went through; what it looked ahead for another match is left out.
+        choice = snapshot.choose(requirements, prefix, start=start)
+        fetched = choice.candidates
+        if page.next_start is not None:
+            fetched -= snapshot.candidates(choice, page.next_start, prefix_end(prefix))
+        index = choice.requirement[0] if choice.requirement else ""
+        self.counts.from_cache(len(page.elements), fetched=fetched, index=index)
+        return page
 
     # From the source.
 
@@ -457,19 +473,23 @@ class Reads:
 
     def _key_of_source(self, wanted: _List, _: FromSource, revision: int) -> Steps[ListPage]:
         element, _revision = yield from self._one_of_source(wanted.prefix, revision)
-        return _only(wanted, revision, element)
+        alone = _only(wanted, revision, element)
+        self.counts.from_source(len(alone.elements), fetched=1)
+        return alone
 
     def _pages_of_source(self, wanted: _List, step: FromSource, revision: int) -> Steps[ListPage]:
         """As many pages as it takes, each up to twice the last one (upstream does the same)."""
         selection, limit, start = wanted.selection, step.limit, step.start
         found: list[Element] = []
         size, count, next_start = min(limit or PAGE_KEYS_FIRST, PAGE_KEYS_MAX), None, None
+        fetched = 0
         while True:
             if limit and selection.empty:
                 size = min(size, limit - len(found))
             page = yield from self._range(revision, wanted.prefix, start, size)
             count = page.count if count is None else count
             elements, taken = page.elements, len(page.elements)
+            fetched += taken
             if selection.empty:
                 found += elements
             else:
@@ -485,6 +505,7 @@ class Reads:
             fitting = len(elements) * PAGE_BYTES // max(page.bytes_read, 1)
             size = max(1, min(2 * size, PAGE_KEYS_MAX, fitting))
         check_readable(found)
+        self.counts.from_source(len(found), fetched=fetched)
         return wanted.page(revision, found, next_start, (count or 0) - len(found))
 
 

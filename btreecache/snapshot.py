@@ -143,14 +143,14 @@ class Snapshot:
         if len(elements) < limit:
             return Page(self.revision, elements, None, 0)
         next_start = elements[-1].key + b"\0"
-        looked_at = choice.candidates - self._candidates(choice, next_start, end)
+        looked_at = choice.candidates - self.candidates(choice, next_start, end)
         ahead = max(LOOK_AHEAD, looked_at)
         follows = any(True for _ in filter(predicate, islice(found, ahead)))
         if not follows and looked_at + ahead >= choice.candidates:
             return Page(self.revision, elements, None, 0)
         return Page(self.revision, elements, next_start, None)
 
-    def _candidates(self, choice: Choice, first: bytes, end: bytes | None) -> int:
+    def candidates(self, choice: Choice, first: bytes, end: bytes | None) -> int:
         """How many candidates a range has, found by the way that was chosen. O(log n)."""
         if choice.requirement is None:
             return self.tree.count(first, end)

@@ -10,6 +10,9 @@ sending       bodies and watches, to a client that may go
 failures      errors as answers
 certificates  TLS, and who a client's certificate says it is
 access        by which names, by whom, and what nobody is shown
+counts        what is counted of requests and watches
+metrics       everything that is counted, for a scrape
+observed      the layer around the application that sees every request
 application   requests and answers
 connection    what uvicorn leaves open about a connection
 listening     sockets, signals, the end

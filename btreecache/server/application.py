@@ -44,8 +44,11 @@ from btreecache.reads import ListPage
 from btreecache.server import discovery, health
 from btreecache.server.access import Access, Entrance
 from btreecache.server.caches import Caches, ResourceCache, is_typed
+from btreecache.server.counts import RequestCounts
 from btreecache.server.documents import Documents, tagged, written
 from btreecache.server.failures import failure
+from btreecache.server.metrics import Exposition
+from btreecache.server.observed import Observed
 from btreecache.server.routing import (
     HEALTH,
     Check,
@@ -74,9 +77,9 @@ _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 def application(caches: Caches, entrance: Entrance | None = None) -> ASGIApp:
-    """The application over caches, from the outside in: access, answers. `entrance`: how it is to
-    be reached, by default as on loopback. Its lifespan begins the caches that were named at the
-    start, and ends all of them."""
+    """The application over caches, from the outside in: counting, access, answers. Its lifespan
+    begins the caches that were named at the start, and ends all of them. `entrance`: how it is to
+    be reached, by default as on loopback."""
 
     @asynccontextmanager
     async def lifespan(_: object) -> AsyncIterator[None]:
@@ -88,18 +91,29 @@ def application(caches: Caches, entrance: Entrance | None = None) -> ASGIApp:
         finally:
             await asyncio.to_thread(caches.close)
 
-    app = Access(Application(caches), entrance or Entrance())
-    return Router(default=app, lifespan=lifespan, redirect_slashes=False)
+    counts = RequestCounts()
+    answers = Application(caches, metrics=Exposition(caches, counts).text)
+    access = Access(answers, entrance or Entrance())
+    observed = Observed(access, lambda: caches.resources, counts)
+    return Router(default=observed, lifespan=lifespan, redirect_slashes=False)
 
 
 class Application:
     """Answers HTTP requests from caches. On one event loop.
 
-    wall_s   the time of day in seconds since 1970, which ages in tables are counted to
+    wall_s    the time of day in seconds since 1970, which ages in tables are counted to
+    metrics   what `/metrics` answers to an Accept header: body and content type; in any thread
     """
 
-    def __init__(self, caches: Caches, wall_s: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        caches: Caches,
+        wall_s: Callable[[], float] = time.time,
+        *,
+        metrics: Callable[[str], tuple[bytes, str]],
+    ) -> None:
         self._caches = caches
+        self._metrics = metrics
         self._wall_s = wall_s
         self._values = Values()
         self._documents = Documents(caches.resources)
@@ -130,6 +144,10 @@ class Application:
             raise MethodNotAllowed(READ_ONLY)
         if target is Page.VERSION:
             return _json(self._version)
+        if target is Page.METRICS:
+            accept = request.headers.get("accept", "")
+            body, content_type = await asyncio.to_thread(self._metrics, accept)
+            return Response(body, headers=HEADERS | {"Content-Type": content_type})
         if target is Page.OPENAPI_V3:
             return _document({"paths": {}}, MediaType())
         if isinstance(target, Objects):
@@ -197,7 +215,7 @@ class Application:
             watch_options = WatchOptions.from_query(query)
             cache = await self._cache(request, target)
             stream = await unless_gone(request, cache.watch(watch_options, prefix))
-            return WatchResponse(stream, answers)
+            return WatchResponse(stream, answers, cache.frames_of(target.version))
         list_options = ListOptions.from_query(query)
         cache = await self._cache(request, target)
         page = await unless_gone(request, cache.list(list_options, prefix))

@@ -31,6 +31,7 @@ from btreecache.options import GetOptions, ListOptions, WatchOptions
 from btreecache.reader import AsyncReader, Reader
 from btreecache.reads import Answer, ListPage
 from btreecache.resources import BUILT_IN, Resource, Resources
+from btreecache.server.counts import FrameCounts
 from btreecache.server.hidden import is_secret
 from btreecache.server.refusals import Forbidden
 from btreecache.source import Source
@@ -80,6 +81,8 @@ class ResourceCache:
     """The cache of one resource, what feeds it and who reads it.
 
     Made and read on one event loop; the follower has a thread of its own from `start` to `close`.
+
+    frames   what watches were sent, by the version that they asked for
     """
 
     def __init__(
@@ -116,6 +119,7 @@ class ResourceCache:
         )
         self.follower = Follower(source, self.cache, compaction=compaction, rng=rng)
         self.kept = KeptLists(blocks)
+        self.frames: dict[str, FrameCounts] = {}
         self._features = features
         self._now = now
         self.reader = Reader(
@@ -140,6 +144,10 @@ class ResourceCache:
     def filled(self) -> bool:
         """Whether there was a first list, whatever came after it."""
         return self.cache.state.window is not None
+
+    def frames_of(self, version: str) -> FrameCounts:
+        """What is counted of the watches in one version of the resource."""
+        return self.frames.setdefault(version, FrameCounts())
 
     async def first_list(self) -> None:
         """Wait until the cache was filled once, at most FIRST_LIST_S: it may have just begun."""
@@ -208,7 +216,7 @@ class Caches:
         self._archive = archive
         self._allow_secrets = allow_secrets
         self._transform = transform
-        self._blocks = Blocks(blocks_bytes)
+        self.blocks = Blocks(blocks_bytes)
         self._at_start = tuple(dict.fromkeys(at_start))
         self._rng = rng or Random(0)
         self._compaction = (
@@ -241,12 +249,22 @@ class Caches:
                 found = ResourceCache(
                     resource, self._source, self.root,
                     features=self.features, bounds=self._bounds, compaction=self._compaction,
-                    transform=self._transform, archive=self._archive, blocks=self._blocks,
+                    transform=self._transform, archive=self._archive, blocks=self.blocks,
                     rng=Random(self._rng.random()),
                 )  # fmt: skip
                 found.follower.start()
                 self._caches[name] = found
             return found
+
+    def begun(self) -> list[ResourceCache]:
+        """Those that anybody has wanted yet. Any thread."""
+        with self._lock:
+            return [*self._caches.values()]
+
+    @property
+    def compact_revision(self) -> int:
+        """Below which the source is known to have forgotten; 0: none is known."""
+        return self._compaction.revision if self._compaction else 0
 
     def readiness(self) -> dict[str, str]:
         """What keeps each cache that was named from being ready, "" for nothing, by plural.group;

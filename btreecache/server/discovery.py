@@ -33,7 +33,16 @@ def version(build: str, platform: str) -> Document:
 
 def paths(resources: Resources) -> Document:
     """`/`: where to look."""
-    found = ["/api", "/apis", "/healthz", "/livez", "/openapi/v3", "/readyz", "/version"]
+    found = [
+        "/api",
+        "/apis",
+        "/healthz",
+        "/livez",
+        "/metrics",
+        "/openapi/v3",
+        "/readyz",
+        "/version",
+    ]
     for group, versions in resources.groups().items():
         below = f"/apis/{group}" if group else "/api"
         found += [below] if group else []

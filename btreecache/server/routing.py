@@ -25,6 +25,7 @@ class Page(Enum):
     API = "api"
     APIS = "apis"
     OPENAPI_V3 = "openapi/v3"
+    METRICS = "metrics"
 
 
 #: Those that say how the server is, in plain text; they answer HEAD too.

@@ -19,7 +19,8 @@ from btreecache.encoding.answer import Answers
 from btreecache.encoding.body import CHUNK_BYTES, Body
 from btreecache.encoding.media import MediaType
 from btreecache.encoding.refusals import EncodingAborted
-from btreecache.errors import BtreecacheError
+from btreecache.errors import BtreecacheError, Compacted
+from btreecache.server.counts import FrameCounts
 from btreecache.watch_stream import WatchEvent, WatchStream
 
 log = logging.getLogger(__name__)
@@ -114,14 +115,16 @@ async def _cancel(*tasks: asyncio.Future[Any]) -> None:
 class WatchResponse(Response):
     """A watch, frame by frame, until its stream ends or the client goes.
 
-    A slow client holds its place in the window and one chunk, not a queue.
+    A slow client holds its place in the window and one chunk, not a queue. What it is sent is
+    counted.
     """
 
-    def __init__(self, stream: WatchStream, answers: Answers) -> None:
+    def __init__(self, stream: WatchStream, answers: Answers, counts: FrameCounts) -> None:
         super().__init__(None, 200, HEADERS, answers.media.content_type(watch=True))
         del self.headers["content-length"]
         self._stream = stream
         self._answers = answers
+        self._counts = counts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
@@ -155,6 +158,8 @@ class WatchResponse(Response):
             while event is not None:
                 frame, failed = self._frame(event, is_first)
                 chunk += frame
+                self._counts.sizes.observe(len(frame))
+                self._counts.terminated += not is_first and isinstance(event.error, Compacted)
                 is_first = False
                 if failed:
                     break

@@ -53,7 +53,7 @@ def test_every_resource_has_its_paths() -> None:
         "/apis/apps//deployments",
         "/api/v1//pods", "/api/v1/namespaces//pods", "/api/v1/namespaces/a/pods/x/log",
         "/api/v1/watch/pods", "/api/v1/namespaces/a/status", "/api/v1/pods/x", "/api//v1",
-        "/apis/v1/pods", "/api/v1/namespaces/a/nodes", "/metrics", "/openapi/v2",
+        "/apis/v1/pods", "/api/v1/namespaces/a/nodes", "/metric", "/openapi/v2",
         "/apis/events.k8s.io/v1/events",
     ],
 )  # fmt: skip
