@@ -23,6 +23,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
+from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
 from random import Random
@@ -46,6 +47,7 @@ class Lost(AssertionError):
     """Something is not as it was told, or is not said."""
 
 
+@lru_cache(20_000)
 def summand(key: bytes, revision: int, value: bytes) -> int:
     """What an element adds to a digest, as docs/guarantees.md says."""
     head = len(key).to_bytes(8, "big") + key + revision.to_bytes(8, "big")

@@ -8,6 +8,9 @@ What was loaded is remembered up to a budget of bytes, the least recently used i
 There is one stub of a record as long as anybody holds it, so trees of one `Nodes` share them as
 trees in memory share nodes, and a diff looks only at what differs.
 
+What is remembered refers back weakly: the garbage collector doesn't see nodes, and a cycle through
+them would be there for ever. Trees, which nothing remembered holds, keep it all alive.
+
 For one thread, as the ZODB connection that records come from.
 """
 
@@ -18,7 +21,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import get_ident
 from typing import Any, ClassVar, TypeAlias, cast
-from weakref import WeakValueDictionary
+from weakref import ReferenceType, WeakValueDictionary, ref
 
 from msgspec.structs import replace
 from ZODB.POSException import POSKeyError, ReadConflictError
@@ -65,7 +68,9 @@ class Stub:
 
     __slots__ = ("__weakref__", "_nodes", "count", "height", "kept", "record")
 
-    def __init__(self, nodes: Nodes, record: Leaf | Branch, height: int, count: int) -> None:
+    def __init__(
+        self, nodes: ReferenceType[Nodes], record: Leaf | Branch, height: int, count: int
+    ) -> None:
         self._nodes = nodes
         self.record = record
         self.height = height
@@ -74,7 +79,9 @@ class Stub:
 
     def load(self) -> Node[bytes]:
         """The node itself."""
-        return self._nodes.node(self.record)
+        nodes = self._nodes()
+        assert nodes is not None, "a tree keeps them alive"
+        return nodes.node(self.record)
 
     def __getattr__(self, name: str) -> Any:
         # Keys, entries, and how to copy them; `kept` belongs to the stub, which lives longer.
@@ -93,6 +100,7 @@ class Nodes:
         self, read: Callable[[Element], Element] | None = None, cache_bytes: int = CACHE_BYTES
     ) -> None:
         self.thread = get_ident()
+        self._weak = ref(self)
         self._read = read
         self._cache_bytes = cache_bytes
         self._cached: OrderedDict[bytes, tuple[Any, int]] = OrderedDict()
@@ -122,9 +130,12 @@ class Nodes:
         """An aggregate over elements as one over places: always the same one, as it is kept."""
         found = self._aggregates.get(agg)
         if found is None:
+            nodes = self._weak
 
             def measure(key: bytes, item: Any) -> M:
-                return agg.measure(key, item if isinstance(item, Element) else self.element(item))
+                if not isinstance(item, Element):
+                    item = cast(Nodes, nodes()).element(item)
+                return agg.measure(key, item)
 
             found = Aggregate(agg.name, agg.zero, measure, agg.combine)
             self._aggregates[agg] = found
@@ -170,7 +181,7 @@ class Nodes:
         oid = record._p_oid
         stub = self._stubs.get(oid)
         if stub is None:
-            stub = self._stubs[oid] = Stub(self, record, height, count)
+            stub = self._stubs[oid] = Stub(self._weak, record, height, count)
         if stub.height != height:  # So no way down is endless, whatever the archive says.
             raise ArchiveError("the archive can't be read: a node hangs at two heights")
         return stub
