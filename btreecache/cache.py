@@ -123,6 +123,7 @@ class Cache:
         self.bounds = bounds or Bounds()
         self.indexes = tuple(indexes)
         self._read = _reader(codec, transform)
+        self._recipe = getattr(codec, "recipe", b"") if transform is None else b""
         self._unreadable: Mapping[bytes, str] = MappingProxyType({})
         self._now = now
         self._state = State(None, None, 0, now())
@@ -266,7 +267,7 @@ class Cache:
         """
         if self.archive is None:
             raise Compacted(revision, self.oldest)
-        return self.archive.snapshot(revision, self.read)
+        return self.archive.snapshot(revision, self.read, self._recipe)
 
     @property
     def durable_revision(self) -> int:
@@ -335,7 +336,7 @@ class Cache:
         assert self._state.window is None, "a cache is restored before it is filled"
         if self.archive is None:
             return False
-        found = self.archive.restore(self.read, self.bounds)
+        found = self.archive.restore(self.read, self.bounds, self._recipe)
         if found is None:
             return False
         now = self._now()

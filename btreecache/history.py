@@ -76,11 +76,17 @@ class History(Protocol):
     def durable_revision(self) -> int:
         """Everything up to it is safe, whatever happens to this process; 0 if nothing is. Quick."""
 
-    def restore(self, read: Reading, bounds: Bounds) -> Restored | None:
+    def restore(self, read: Reading, bounds: Bounds, recipe: bytes = b"") -> Restored | None:
         """What was archived, as much as a window within `bounds` keeps at least; None: nothing yet.
-        Reads the disk. To be called before anything is written. Raises ArchiveError."""
+        Reads the disk. To be called before anything is written. Raises ArchiveError.
 
-    def snapshot(self, revision: int, read: Reading) -> AbstractContextManager[Snapshot]:
+        recipe   of the cache's codec, if its elements are what that makes (`Codec.recipe`): they
+                 may be archived as they are served then, and needn't be made again
+        """
+
+    def snapshot(
+        self, revision: int, read: Reading, recipe: bytes = b""
+    ) -> AbstractContextManager[Snapshot]:
         """The state at `revision`, for one thread, until the end of the context. Reads the disk.
 
         Raises Compacted where it is no longer retained or was never archived, FutureRevision."""

@@ -235,11 +235,14 @@ class ArchivedHistory:
     def distrusted(self, after: int) -> None:
         self.pending.distrusted(after)
 
-    def restore(self, read: Callable[[Element], Element], bounds: Bounds) -> Restored | None:
+    def restore(
+        self, read: Callable[[Element], Element], bounds: Bounds, recipe: bytes = b""
+    ) -> Restored | None:
+        self._writer.recipe = recipe
         if self._writer.prefix not in prefixes(self._database):
             return None
         with Reading(self._database, self._writer.prefix) as reading:
-            found = restored(reading, read, bounds, self._wall())
+            found = restored(reading, read, bounds, self._wall(), recipe)
             if found is None:
                 return None
             window, adopted = found
@@ -248,12 +251,14 @@ class ArchivedHistory:
             return window
 
     @contextmanager
-    def snapshot(self, revision: int, read: Callable[[Element], Element]) -> Iterator[Snapshot]:
+    def snapshot(
+        self, revision: int, read: Callable[[Element], Element], recipe: bytes = b""
+    ) -> Iterator[Snapshot]:
         with self._lock:
             found = next((one for key, one in self._idle if key == read), None)
             self._idle = [(key, one) for key, one in self._idle if one is not found]
         if found is None:
-            found = Reading(self._database, self._writer.prefix, read)
+            found = Reading(self._database, self._writer.prefix, read, recipe=recipe)
         found.take_over()
         try:
             found.refresh()

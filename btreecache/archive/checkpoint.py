@@ -3,72 +3,29 @@
 Nodes that the tree shares with the one before have their records already; elements that were in the
 one before have their places. So what is new is found by `unshared`, and costs what changed.
 
-Elements of a leaf that are written together form a run. A run lives as long as one of its elements
-is referred to, so a leaf that would keep alive more than twice its own bytes of runs has all its
+Elements that are written together form runs. A run lives as long as one of its elements is referred
+to, so a leaf that would keep alive more than twice its own bytes of what it brought has all its
 elements written anew: garbage that nothing can collect is bounded, at the price of writing an
 element at most twice on average.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from btreecache.archive.nodes import Place, places_of
 from btreecache.archive.records import Branch, Leaf, Run
+from btreecache.archive.runs import Runs, cost
 from btreecache.element import Element
 from btreecache.node import Node, unshared
 from btreecache.tree import Tree
 
-#: A run is cut where it exceeds this, so that reading one element never loads much more.
-RUN_BYTES = 64 << 10
-
 #: How many bytes of runs a leaf may keep alive beside twice its own.
 SLACK_BYTES = 64 << 10
 
-#: What it takes to write a reference to a record, and what stands around an element in a run.
-REFERENCE_BYTES, ELEMENT_BYTES = 20, 30
-
-
-def cost(element: Element) -> int:
-    """What an element takes in a run, roughly."""
-    return len(element.key) + len(element.value) + ELEMENT_BYTES
-
-
-def size_of(run: Run) -> int:
-    """What a run takes, roughly. Loads it."""
-    return sum([len(key) + len(value) + ELEMENT_BYTES for key, value, *_ in run.state])
-
-
-def run_of(elements: Sequence[Element]) -> Run:
-    """A record of elements as the source holds them."""
-    return Run(
-        tuple(
-            (
-                element.key,
-                element.value if element.source_digest else element.source_value(),
-                element.mod_revision,
-                element.create_revision,
-                element.version,
-                element.source_digest,
-            )
-            for element in elements
-        )
-    )
-
-
-def runs_of(elements: Iterable[Element]) -> Iterator[tuple[Run, list[Element], int]]:
-    """Runs of elements, each with what is in it and its bytes."""
-    group: list[Element] = []
-    size = 0
-    for element in elements:
-        group.append(element)
-        size += cost(element)
-        if size >= RUN_BYTES:
-            yield run_of(group), group, size
-            group, size = [], 0
-    if group:
-        yield run_of(group), group, size
+#: What it takes to write a reference to a record.
+REFERENCE_BYTES = 20
 
 
 class Stored(NamedTuple):
@@ -118,19 +75,22 @@ class Checkpoint:
                 cache.new_ghost(oid, found)
             self._records[node] = found
 
-    def store(self, tree: Tree[bytes, Element]) -> Stored:
+    def store(self, tree: Tree[bytes, Element], runs: Runs) -> Stored:
         """Records for what is new in `tree`. O(nodes not shared). Changes nothing here:
         `keep` does, once they are committed."""
         levels = list(unshared(self._tree.root, tree.root))
         new: dict[int, Leaf | Branch] = {}
         placed: dict[int, Place] = {}
         size = 0
-        known = self._places(levels[-1][0])
-        for leaf in levels[-1][1]:
+        leaves, known = levels[-1][1], self._places(levels[-1][0])
+        for leaf in leaves:
             self._recognise(leaf, known)
-            record, written = _leaf(leaf, known, placed)
-            new[id(leaf)] = record
+        for run, group, written in runs.shared([_unwritten(leaf, known) for leaf in leaves]):
             size += written
+            placed.update({id(element): (run, index) for index, element in enumerate(group)})
+        for leaf in leaves:
+            new[id(leaf)] = _leaf(leaf, known, placed)
+            size += sum(map(len, leaf.keys)) + REFERENCE_BYTES * leaf.count
         for _, nodes in levels[-2::-1]:
             for node in nodes:
                 children = node.entries
@@ -158,7 +118,7 @@ class Checkpoint:
                     known[id(element)] = known[id(before)]
 
     def _places(self, leaves: Iterable[Node[bytes]]) -> dict[int, tuple[Place, int]]:
-        """Where the elements of leaves are, and the size of the run there, by id."""
+        """Where the elements of leaves are, and the leaf's share in the run there, by id."""
         found: dict[int, tuple[Place, int]] = {}
         for leaf in leaves:
             record = self._records.get(id(leaf))
@@ -171,32 +131,38 @@ class Checkpoint:
         return found
 
 
-def _leaf(
-    leaf: Node[bytes], known: dict[int, tuple[Place, int]], placed: dict[int, Place]
-) -> tuple[Leaf, int]:
-    """The record of a leaf, with runs for what isn't `known`; what it costs to write."""
+def _unwritten(leaf: Node[bytes], known: dict[int, tuple[Place, int]]) -> Sequence[Element]:
+    """The elements of a leaf that are to be written: those that aren't `known`, or all of them."""
     elements: tuple[Element, ...] = leaf.entries
-    sizes = {known[id(e)][0][0]: known[id(e)][1] for e in elements if id(e) in known}
-    live = sum(map(cost, elements))
-    rewrite = sum(sizes.values()) > 2 * live + SLACK_BYTES
-    if rewrite:
-        sizes = {}
-    written = sum(map(len, leaf.keys)) + REFERENCE_BYTES * len(elements)
-    for run, group, size in runs_of(e for e in elements if rewrite or id(e) not in known):
-        sizes[run] = size
-        written += size
-        placed.update({id(element): (run, index) for index, element in enumerate(group)})
-    places = [placed.get(id(element)) or known[id(element)][0] for element in elements]
-    return leaf_of(leaf.keys, places, sizes), written
+    there = [known[id(each)] for each in elements if id(each) in known]
+    kept_alive = sum({run: share for (run, _), share in there}.values())
+    if kept_alive > 2 * sum(map(cost, elements)) + SLACK_BYTES:
+        return elements
+    return [each for each in elements if id(each) not in known]
 
 
-def leaf_of(keys: Sequence[bytes], places: Sequence[Place], sizes: dict[Run, int]) -> Leaf:
-    """A record of keys and where their elements are, in runs of these sizes."""
-    numbers = {run: number for number, run in enumerate(sizes)}
+def _leaf(leaf: Node[bytes], known: dict[int, tuple[Place, int]], placed: dict[int, Place]) -> Leaf:
+    """The record of a leaf whose elements are `placed` anew or `known` to be somewhere."""
+    shares: dict[Run, int] = {}
+    places = []
+    for element in leaf.entries:
+        place = placed.get(id(element))
+        if place is not None:
+            shares[place[0]] = shares.get(place[0], 0) + cost(element)
+        else:
+            place, share = known[id(element)]
+            shares[place[0]] = share
+        places.append(place)
+    return leaf_of(leaf.keys, places, shares)
+
+
+def leaf_of(keys: Sequence[bytes], places: Sequence[Place], shares: dict[Run, int]) -> Leaf:
+    """A record of keys and where their elements are, in these runs, of which it has shares."""
+    numbers = {run: number for number, run in enumerate(shares)}
     prefix = _common(keys[0], keys[-1]) if keys else b""
     suffixes = tuple([key[len(prefix) :] for key in keys])
     flat = tuple([number for run, index in places for number in (numbers[run], index)])
-    return Leaf((prefix, suffixes, tuple(sizes), tuple(sizes.values()), flat))
+    return Leaf((prefix, suffixes, tuple(shares), tuple(shares.values()), flat))
 
 
 def _common(first: bytes, last: bytes) -> bytes:

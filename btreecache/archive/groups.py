@@ -7,10 +7,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from btreecache.archive.checkpoint import leaf_of, size_of
+from btreecache.archive.checkpoint import leaf_of
 from btreecache.archive.log import packed, replayed, upto
 from btreecache.archive.nodes import Nodes, Stub
 from btreecache.archive.records import Branch, Group, GroupState, Leaf
+from btreecache.archive.runs import size_of
 from btreecache.digest import element_digest
 from btreecache.node import ABSENT
 

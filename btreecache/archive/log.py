@@ -9,30 +9,30 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from btreecache.archive.checkpoint import REFERENCE_BYTES, runs_of
+from btreecache.archive.checkpoint import REFERENCE_BYTES
 from btreecache.archive.nodes import ArchivedTree, Nodes, Place
 from btreecache.archive.records import Log
+from btreecache.archive.runs import Runs
 from btreecache.digest import MODULUS, recompute
 from btreecache.element import Element
 from btreecache.event import Batch, Event
 
 
 def log_of(
-    batches: Iterable[tuple[Batch, float]], placed: dict[int, Place], digest: int
+    batches: Iterable[tuple[Batch, float]], placed: dict[int, Place], runs: Runs
 ) -> tuple[Log, int]:
     """The log of batches, each with its time of arrival, and what it costs to write. O(events).
 
     placed   where the elements are that the checkpoint after the batches has written
-    digest   of all that was put
     """
     batches = list(batches)
     puts = [e.element for batch, _ in batches for e in batch.events if e.element is not None]
     superseded = [element for element in puts if id(element) not in placed]
     where, size = dict(placed), 0
-    for run, group, written in runs_of(superseded):
+    for run, group, written in runs.of(superseded):
         size += written
         where.update({id(element): (run, index) for index, element in enumerate(group)})
-    runs: dict[Any, int] = {}
+    numbers: dict[Any, int] = {}
     written_batches = []
     for batch, arrived_s in batches:
         events: list[bytes | tuple[bytes, int, int]] = []
@@ -42,9 +42,9 @@ def log_of(
                 events.append(event.key)
                 continue
             run, index = where[id(event.element)]
-            events.append((event.key, runs.setdefault(run, len(runs)), index))
+            events.append((event.key, numbers.setdefault(run, len(numbers)), index))
         written_batches.append((batch.revision, arrived_s, batch.synthetic, tuple(events)))
-    return Log((tuple(runs), tuple(written_batches), packed(digest))), size
+    return Log((tuple(numbers), tuple(written_batches), packed(runs.digest(puts)))), size
 
 
 def replayed(tree: ArchivedTree, log: Log, revision: int) -> ArchivedTree:
@@ -89,6 +89,15 @@ def batches_of(
         if revision > after and (upto is None or revision <= upto):
             found = tuple([_event(event, runs, nodes) for event in events])
             yield Batch(revision, found, synthetic), arrived_s
+
+
+def puts_of(log: Log) -> Iterator[Place]:
+    """Where all is that a log has put, in its order."""
+    runs, batches, _ = log.state
+    for *_, events in batches:
+        for event in events:
+            if not isinstance(event, bytes):
+                yield runs[event[1]], event[2]
 
 
 def _event(event: Any, runs: tuple[Any, ...], nodes: Nodes) -> Event:

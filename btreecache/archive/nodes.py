@@ -26,9 +26,9 @@ from weakref import ReferenceType, WeakValueDictionary, ref
 from msgspec.structs import replace
 from ZODB.POSException import POSKeyError, ReadConflictError
 
-from btreecache.archive.records import Branch, Leaf, Run, StoredElement, elements_of
+from btreecache.archive.records import Branch, Leaf, Run, StoredElement, contents_of
 from btreecache.archive.storage import told
-from btreecache.element import Element
+from btreecache.element import Element, restore
 from btreecache.errors import ArchiveError, Compacted
 from btreecache.node import ABSENT, Absent, Aggregate, M, Node, find, make
 from btreecache.tree import Editor, Tree
@@ -93,15 +93,20 @@ class Nodes:
 
     thread        the one that may load from it: the maker's, until somebody sets another
     read          what is made of the source's elements
+    recipe        identifies that: what was archived as made by the same needn't be made again
     cache_bytes   of nodes and elements that are remembered, estimated
     """
 
     def __init__(
-        self, read: Callable[[Element], Element] | None = None, cache_bytes: int = CACHE_BYTES
+        self,
+        read: Callable[[Element], Element] | None = None,
+        cache_bytes: int = CACHE_BYTES,
+        recipe: bytes = b"",
     ) -> None:
         self.thread = get_ident()
         self._weak = ref(self)
         self._read = read
+        self._recipe = recipe
         self._cache_bytes = cache_bytes
         self._cached: OrderedDict[bytes, tuple[Any, int]] = OrderedDict()
         self._used_bytes = 0
@@ -120,11 +125,29 @@ class Nodes:
     def element(self, place: Place) -> Element:
         """The element at a place. What `read` makes of it is remembered with its run."""
         run, index = place
-        elements: list[StoredElement | Element] = self._remembered(run, _load_run)
+        elements: list[StoredElement | Element]
+        recipe, elements = self._remembered(run, _load_run)
         element = elements[index]
         if not isinstance(element, Element):
-            element = elements[index] = element_of(element, self._read)
+            element = elements[index] = self.made(element, recipe)
         return element
+
+    def made(self, stored: StoredElement, recipe: bytes) -> Element:
+        """The element of a stored one in a run of that recipe."""
+        if stored.labels is not None and recipe == self._recipe:
+            return Element(
+                stored.key, stored.value, stored.mod_revision, stored.create_revision,
+                stored.version, stored.labels, stored.fields, stored.undo,
+            )  # fmt: skip
+        element = source_of(stored)
+        if self._read is None:
+            return element
+        digest = stored.source_digest
+        if not digest:
+            return self._read(element)
+        # Of what a transform has altered only the value served is there: nothing leads back.
+        element = self._read(replace(element, source_digest=b""))
+        return replace(element, undo=b"", source_digest=digest)
 
     def of_places(self, agg: Aggregate[bytes, Element, M]) -> Aggregate[bytes, Any, M]:
         """An aggregate over elements as one over places: always the same one, as it is kept."""
@@ -269,16 +292,16 @@ def batched_pairs(flat: tuple[int, ...]) -> Iterator[tuple[int, int]]:
     return zip(flat[::2], flat[1::2], strict=True)
 
 
-def _load_run(run: Run) -> tuple[list[StoredElement | Element], int]:
-    elements = elements_of(run)
-    return [*elements], sum([len(e[0]) + len(e[1]) + ELEMENT_BYTES for e in elements])
+def _load_run(run: Run) -> tuple[tuple[bytes, list[StoredElement | Element]], int]:
+    recipe, elements = contents_of(run)
+    size = sum([len(e.key) + len(e.value) + ELEMENT_BYTES for e in elements])
+    return (recipe, [*elements]), size
 
 
-def element_of(stored: StoredElement, read: Callable[[Element], Element] | None) -> Element:
-    """An element of a run: the source's, or what `read` makes of it."""
-    key, value, mod_revision, create_revision, version, digest = stored
-    element = Element(key, value, mod_revision, create_revision, version)
-    if read is not None:
-        element = read(element)
-    # Of what a transform has altered only the value served is there: nothing leads back.
-    return replace(element, undo=b"", source_digest=digest) if digest else element
+def source_of(stored: StoredElement) -> Element:
+    """The element as the source holds it, but for what a transform has dropped."""
+    value = restore(stored.value, stored.undo) if stored.undo else stored.value
+    return Element(
+        stored.key, value, stored.mod_revision, stored.create_revision, stored.version,
+        source_digest=stored.source_digest,
+    )  # fmt: skip

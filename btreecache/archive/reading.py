@@ -39,6 +39,7 @@ class Reading:
     that a pack takes away meanwhile belongs to a revision that is no longer retained: Compacted.
 
     read          what is made of the source's elements; None: nothing
+    recipe        of the codec if that is all that `read` is (`Codec.recipe`)
     cache_bytes   of what is remembered of nodes and elements, estimated
     """
 
@@ -48,10 +49,11 @@ class Reading:
         prefix: bytes | None,
         read: Callable[[Element], Element] | None = None,
         cache_bytes: int = CACHE_BYTES,
+        recipe: bytes = b"",
     ) -> None:
         self._manager = Transactions()
         self._connection: Any = None
-        self._nodes = Nodes(read, cache_bytes)
+        self._nodes = Nodes(read, cache_bytes, recipe)
         self._replayed: OrderedDict[int, ArchivedTree] = OrderedDict()
         self._state: HistoryState
         self._oldest = 0

@@ -11,21 +11,28 @@ keeps exactly what retention keeps.
 
 Where a state has many values they are packed as one string, its references beside it: to pickle
 costs a call for each value, since ZODB asks of each whether it is a reference, and that was most of
-the writing. So all that is ever unpickled are strings, numbers and records (`allowed`).
+the writing. So all that is ever unpickled are strings, numbers and records (`allowed`). With the
+string goes its CRC, since no storage of ZODB checks what it reads.
+
+Format 1 had neither CRCs nor served elements (`StoredElement`). It is read as well; what is added
+to such an archive is of format 2.
 """
 
 from __future__ import annotations
 
 from io import BytesIO
 from pickle import Unpickler, UnpicklingError
-from typing import Any, ClassVar, NamedTuple, TypeAlias, cast
+from typing import Any, ClassVar, NamedTuple, cast
+from zlib import crc32
 
 import msgspec
 from BTrees.LOBTree import LOBTree
 from persistent import Persistent
 
+from btreecache.errors import ArchiveError
+
 #: Of what the records mean. An archive with a higher one is refused.
-FORMAT = 1
+FORMAT = 2
 
 
 class Record(Persistent):  # type: ignore[misc]  # persistent has no types
@@ -56,66 +63,134 @@ class Packed(Record):
     def __getstate__(self) -> tuple[Any, ...]:
         plain = [*self.state]
         references = plain.pop(self.references)
-        return _pack(plain), references
+        packed = _pack(plain)
+        return packed, references, crc32(packed)
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        packed, references = state
-        plain = self.decoder.decode(packed)
-        at = self.references
-        self.state = (*plain[:at], references, *plain[at:])
+        self.state = self.unpacked(state)
+
+    @classmethod
+    def unpacked(cls, state: tuple[Any, ...]) -> tuple[Any, ...]:
+        """`state` of what is written."""
+        packed, references, *crc = state
+        _check(packed, crc)
+        plain = cls.decoder.decode(packed)
+        at = cls.references
+        return (*plain[:at], references, *plain[at:])
+
+
+def _check(packed: bytes, crc: list[int]) -> None:
+    if crc and crc[0] != crc32(packed):
+        raise ArchiveError("the archive is damaged: a record isn't as it was written")
 
 
 _pack = msgspec.msgpack.Encoder().encode
 
-#: An element: key, value, mod_revision, create_revision, version, Element.source_digest; the last
-#: is empty, unless a transform has dropped part of the value.
-StoredElement: TypeAlias = tuple[bytes, bytes, int, int, int, bytes]
+
+class StoredElement(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """An element, as the source holds it or as it is served.
+
+    source_digest   Element.source_digest: empty, unless a transform has dropped part of the value
+    check           `check_of` its digest, by which a tree is found to be the one that was written
+                    without hashing its values; None in format 1
+    labels          None: `value` is the source's, and what follows says nothing
+    fields, undo    as Element has them, like `value` and `labels`, where it was made by the codec
+                    of the run's recipe
+    """
+
+    key: bytes
+    value: bytes
+    mod_revision: int
+    create_revision: int
+    version: int
+    source_digest: bytes
+    check: int | None = None
+    labels: tuple[str, ...] | None = None
+    fields: tuple[str, ...] = ()
+    undo: bytes = b""
+
+
+def check_of(digest: int) -> int:
+    """What of a digest is kept with each element: sums of these are that of the sum."""
+    return digest & (1 << 64) - 1
+
 
 _unpack_run = msgspec.msgpack.Decoder(tuple[StoredElement, ...]).decode
 
 
 class Run(Record):
-    """Elements."""
+    """Elements. `recipe`: Codec.recipe of the codec that has made those that are served."""
 
-    __slots__ = ()
+    __slots__ = ("recipe",)
+
+    def __init__(self, state: tuple[StoredElement, ...], recipe: bytes = b"") -> None:
+        super().__init__(state)
+        self.recipe = recipe
 
     def __getstate__(self) -> tuple[Any, ...]:
-        return (_pack(self.state),)
+        packed = _pack(self.state)
+        return packed, self.recipe, crc32(packed)
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        (packed,) = state
-        self.state = _unpack_run(packed)
+        self.recipe, self.state = self.unpacked(state)
+
+    @classmethod
+    def unpacked(cls, state: tuple[Any, ...]) -> tuple[bytes, tuple[StoredElement, ...]]:
+        """`recipe` and `state` of what is written."""
+        packed, recipe, *crc = state if len(state) > 1 else (*state, b"")
+        _check(packed, crc)
+        return recipe, _unpack_run(packed)
 
 
-def elements_of(run: Run) -> tuple[StoredElement, ...]:
-    """The state of a run that needn't stay in memory. Raises what a storage raises.
+def contents_of(run: Run) -> tuple[bytes, tuple[StoredElement, ...]]:
+    """The recipe and the state of a run that needn't stay in memory. Raises what a storage raises.
 
-    By way of the storage: most records are runs, and what a connection does to make an object of
-    one takes several times as long. No method of Run, since to look one up would load the run.
+    No method of Run, since to look one up would load the run.
     """
     if run._p_changed is not None:  # It is here already.
-        return cast(tuple[StoredElement, ...], run.state)
-    data, _ = run._p_jar._storage.load(run._p_oid)
-    unpickler = _RunUnpickler(BytesIO(data))
-    unpickler.load()
-    (packed,) = unpickler.load()
-    return _unpack_run(packed)
+        return run.recipe, cast(tuple[StoredElement, ...], run.state)
+    recipe, elements = loaded(run._p_jar._storage, Reference(run._p_oid, Run))
+    return recipe, elements
 
 
-class _RunUnpickler(Unpickler):
-    """Reads what ZODB writes for a run, its class and its state, and nothing else."""
+class Reference(NamedTuple):
+    """What a record says of another one."""
+
+    oid: bytes
+    kind: Any
+
+
+def loaded(storage: Any, reference: Reference) -> tuple[Any, ...]:
+    """What a record `unpacked` is, with References to others. Raises what a storage raises.
+
+    By way of the storage: what a connection does to make an object of a record, and one of each
+    that it refers to, takes several times as long as reading it.
+    """
+    data, _ = storage.load(reference.oid)
+    unpickler = _Unpickler(BytesIO(data))
+    if unpickler.load() is not reference.kind:
+        raise UnpicklingError(f"not a {reference.kind.__name__.lower()}")
+    return cast(tuple[Any, ...], reference.kind.unpacked(unpickler.load()))
+
+
+class _Unpickler(Unpickler):
+    """Reads what ZODB writes for a record of a tree: its class, then its state."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) != (Run.__module__, Run.__name__):
-            raise UnpicklingError(f"not a run: {module}.{name}")
-        return Run
+        for kind in (Run, Leaf, Branch):
+            if (module, name) == (kind.__module__, kind.__name__):
+                return kind
+        raise UnpicklingError(f"not a record of a tree: {module}.{name}")
+
+    def persistent_load(self, reference: Any) -> Reference:
+        return Reference(*reference)
 
 
 class Leaf(Packed):
     """Items of a tree in key order: (prefix, suffixes, runs, sizes, places).
 
     A key is `prefix` and a suffix. Item i is runs[places[2 * i]].state[places[2 * i + 1]]. `sizes`:
-    of the runs in bytes.
+    of what the leaf brought into each run, in bytes.
     """
 
     __slots__ = ()

@@ -6,17 +6,27 @@ next group written after a restart shares with the last one before it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
+from msgspec.structs import replace
+
 from btreecache.archive.groups import descending
-from btreecache.archive.log import batches_of, packed
-from btreecache.archive.nodes import Nodes, keys_of, places_of
+from btreecache.archive.log import batches_of, puts_of
+from btreecache.archive.nodes import Nodes, Place, batched_pairs, readable, source_of
 from btreecache.archive.reading import Reading
-from btreecache.archive.records import Branch, GroupState, Leaf
+from btreecache.archive.records import (
+    Branch,
+    GroupState,
+    Leaf,
+    Reference,
+    StoredElement,
+    check_of,
+    loaded,
+)
 from btreecache.cache import NODE_BYTES
-from btreecache.digest import element_digest, recompute
+from btreecache.digest import element_digest
 from btreecache.element import Element
 from btreecache.errors import ArchiveError
 from btreecache.event import Batch, Event
@@ -34,58 +44,146 @@ class Adopted(NamedTuple):
     digest: int
 
 
-class Materialised:
-    """Trees in memory from the records of checkpoints. A record is loaded once, in all trees."""
+class Materialised(Nodes):
+    """Trees in memory from the records of checkpoints. A record is loaded once, in all trees, and
+    all of them at that: what is looked at afterwards stays in the cache anyway."""
 
-    def __init__(self, read: Callable[[Element], Element]) -> None:
-        self.nodes = Nodes(read, cache_bytes=1 << 62)  # All of it stays in the cache anyway.
-        self._made: dict[bytes, Node[bytes]] = {}
+    def __init__(
+        self, storage: Any, read: Callable[[Element], Element], recipe: bytes = b""
+    ) -> None:
+        super().__init__(read, recipe=recipe)
+        self._storage = storage
+        self._runs: dict[bytes, _Loaded] = {}
+        self._made: dict[bytes, _Made] = {}
+        self._strings: dict[str, str] = {}
 
-    def tree(self, root: Leaf | Branch) -> Tree[bytes, Element]:
-        """The tree below a root record. O(records not loaded yet)."""
-        return Tree(self._node(root))
+    def whole(self, group: GroupState) -> Tree[bytes, Element]:
+        """The tree of a checkpoint. O(records not loaded yet). Raises ArchiveError if it isn't the
+        one that was written."""
+        made = self._whole(_reference(group.root))
+        _check(group.revision, made.check, group.digest)
+        return Tree(made.node)
 
-    def records(self, root: Leaf | Branch) -> dict[int, Leaf | Branch]:
+    def records(self, group: GroupState) -> dict[int, Leaf | Branch]:
         """The record of each node of a tree that was made, by the node's id. O(nodes)."""
         found: dict[int, Leaf | Branch] = {}
-        stack = [root]
+        stack = [_reference(group.root)]
         while stack:
-            record = stack.pop()
-            found[id(self._made[record._p_oid])] = record
-            if isinstance(record, Branch):
-                stack += record.state[2]
-                record._p_deactivate()
+            oid, kind = stack.pop()
+            made = self._made[oid]
+            record = found[id(made.node)] = kind.__new__(kind)
+            record._p_oid = oid
+            stack += made.children
         return found
 
-    def _node(self, record: Any) -> Node[bytes]:
-        made = self._made.get(record._p_oid)
+    def element(self, place: Place) -> Element:
+        run, index = place
+        return self._element(self._run(_reference(run)), index)
+
+    def check(self, place: Place) -> int:
+        """`check_of` the digest of the element at a place."""
+        run, index = place
+        return self._runs[run._p_oid].checks[index]
+
+    def _element(self, run: _Loaded, index: int) -> Element:
+        element = run.elements[index]
+        if not isinstance(element, Element):
+            element = run.elements[index] = self.made(element, run.recipe)
+        return element
+
+    def made(self, stored: StoredElement, recipe: bytes) -> Element:
+        # One copy of each label, as a codec has it.
+        one, labels = self._strings.setdefault, stored.labels
+        if labels:
+            stored = replace(stored, labels=tuple(map(one, labels, labels)))
+        return super().made(stored, recipe)
+
+    def _run(self, reference: Reference) -> _Loaded:
+        found = self._runs.get(reference.oid)
+        if found is None:
+            recipe, elements = loaded(self._storage, reference)
+            checks = [_check_of(each) if each.check is None else each.check for each in elements]
+            found = self._runs[reference.oid] = _Loaded(recipe, [*elements], checks)
+        return found
+
+    def _whole(self, reference: Reference) -> _Made:
+        made = self._made.get(reference.oid)
         if made is None:
-            if isinstance(record, Branch):
-                _, keys, children, _ = record.state
-                made = branch([self._node(child) for child in children], None)
-                made.keys = keys
-            else:
-                keys = keys_of(record)
-                elements = [self.nodes.element(place) for place in places_of(record)]
-                made = make(0, keys, elements, len(keys), None)
-            record._p_deactivate()
-            self._made[record._p_oid] = made
+            state = loaded(self._storage, reference)
+            made = self._branch(*state) if reference.kind is Branch else self._leaf(*state)
+            self._made[reference.oid] = made
         return made
+
+    def _branch(self, height: int, keys: Any, children: Any, _: Any) -> _Made:
+        below = [self._whole(child) for child in children]
+        if any(made.node.height != height - 1 for made in below):
+            raise ArchiveError("the archive is damaged: a node hangs at another height")
+        node = branch([made.node for made in below], None)
+        node.keys = keys
+        return _Made(node, sum([made.check for made in below]), children)
+
+    def _leaf(self, prefix: bytes, suffixes: Any, runs: Any, _: Any, places: Any) -> _Made:
+        there = [self._run(run) for run in runs]
+        elements, check = [], 0
+        for number, index in batched_pairs(places):
+            run = there[number]
+            elements.append(self._element(run, index))
+            check += run.checks[index]
+        keys = tuple([prefix + suffix for suffix in suffixes])
+        if [element.key for element in elements] != [*keys]:
+            raise ArchiveError("the archive is damaged: an element is under another's key")
+        node = make(0, keys, elements, len(keys), None)
+        return _Made(node, check, ())
+
+
+class _Loaded(NamedTuple):
+    """A run: what is in it, an element where that was made; `check_of` the digest of each."""
+
+    recipe: bytes
+    elements: list[StoredElement | Element]
+    checks: list[int]
+
+
+class _Made(NamedTuple):
+    """A node, the sum of the checks of all elements below it, and the records below it."""
+
+    node: Node[bytes]
+    check: int
+    children: Sequence[Reference]
+
+
+def _reference(record: Any) -> Reference:
+    return Reference(record._p_oid, type(record))
 
 
 def restored(
-    reading: Reading, read: Callable[[Element], Element], bounds: Bounds, now_s: float
+    reading: Reading,
+    read: Callable[[Element], Element],
+    bounds: Bounds,
+    now_s: float,
+    recipe: bytes = b"",
 ) -> tuple[Restored, Adopted] | None:
     """What a window needs of a history, and what its writer goes on from; None: there is nothing.
 
     Reads the last state, and the changes before it until they are more than the window keeps, no
     further than the last gap. `now_s`: seconds since 1970. Raises ArchiveError if a digest differs.
     """
+    with readable():
+        return _restored(reading, read, bounds, now_s, recipe)
+
+
+def _restored(
+    reading: Reading,
+    read: Callable[[Element], Element],
+    bounds: Bounds,
+    now_s: float,
+    recipe: bytes,
+) -> tuple[Restored, Adopted] | None:
     groups = descending(reading.state.groups)
     first = last = next(groups, None)
     if first is None or last is None:
         return None
-    made = Materialised(read)
+    made = Materialised(first.root._p_jar._storage, read, recipe)
     parts: list[list[RestoredStep]] = []
     batches = size_bytes = 0
     while first.base is not None and not (
@@ -98,11 +196,10 @@ def restored(
         batches += len(parts[-1])
         size_bytes += sum(step.superseded_bytes for step in parts[-1])
         first = before
-    tree, newest = made.tree(first.root), made.tree(last.root)
-    _check(first, recompute(tree.values(), "values"))
+    tree, newest = made.whole(first), made.whole(last)
     steps = tuple(chain.from_iterable(reversed(parts)))
     window = Restored(first.revision, tree, max(now_s - first.last_s, 0.0), steps, reading.newest)
-    records = made.records(last.root)
+    records = made.records(last)
     return window, Adopted(newest, records, int.from_bytes(last.digest, "big"))
 
 
@@ -110,10 +207,9 @@ def _steps(
     made: Materialised, base: GroupState, group: GroupState, now_s: float
 ) -> list[RestoredStep]:
     """The batches of a group, each with the tree after it."""
-    tree = made.tree(base.root)
-    digest, put = int.from_bytes(base.digest, "big"), 0
+    tree, after = made.whole(base), made.whole(group)
     steps = []
-    for archived, arrived_s in batches_of(group.log, made.nodes):
+    for archived, arrived_s in batches_of(group.log, made):
         editor = tree.edit()
         events = []
         superseded_bytes = 0
@@ -124,27 +220,32 @@ def _steps(
                 editor.delete(key)
             else:
                 editor.set(key, element)
-                put += element_digest(element, "values")
             if previous is not None:
                 superseded_bytes += previous.size_bytes()
-                digest -= element_digest(previous, "values")
             events.append(Event(key, element, previous))
         superseded_bytes += NODE_BYTES * editor.copied
         tree = editor.freeze()
-        if archived.revision == group.revision:
-            tree = made.tree(group.root)
         batch = Batch(archived.revision, tuple(events), archived.synthetic)
         age_s = max(now_s - arrived_s, 0.0)
         steps.append(RestoredStep(batch, tree, age_s, superseded_bytes))
-    _check(group, digest + put)
-    _check(group._replace(digest=group.log.state[2]), put)
+    _check(group.revision, sum(map(made.check, puts_of(group.log))), group.log.state[2])
+    if not steps or steps[-1].batch.revision != group.revision or any(tree.changes(after)):
+        raise _damaged(group.revision)
+    steps[-1] = steps[-1]._replace(tree=after)
     return steps
 
 
-def _check(group: GroupState, digest: int) -> None:
-    """That what was read of a group is what was written: a damaged disk isn't believed."""
-    if packed(digest) != group.digest:
-        raise ArchiveError(
-            f"the archive is damaged: another digest at revision {group.revision} than when it was"
-            " written"
-        )
+def _check(revision: int, check: int, digest: bytes) -> None:
+    """That what was read is what was written: a damaged disk isn't believed."""
+    if check_of(check) != check_of(int.from_bytes(digest, "big")):
+        raise _damaged(revision)
+
+
+def _check_of(stored: StoredElement) -> int:
+    return check_of(element_digest(source_of(stored), "values"))
+
+
+def _damaged(revision: int) -> ArchiveError:
+    return ArchiveError(
+        f"the archive is damaged: another digest at revision {revision} than when it was written"
+    )

@@ -35,6 +35,9 @@ NOISY = ("ZODB", "ZEO", "relstorage", "txn")
 #: `Nodes`, so these are few.
 RECORDS_CACHED = 2_000
 
+#: How often an archive of an older format is marked with ours, when others write to it meanwhile.
+TRIES = 5
+
 
 def open_database(uri: str, *, read_only: bool, answer_s: float = ANSWER_S) -> Any:
     """The database of an archive, made if it may be written and isn't there yet. A server that
@@ -153,7 +156,8 @@ def _opened(uri: str, read_only: bool, patience: Patience) -> Any:
 
 
 def _check(database: Any, name: str, read_only: bool) -> None:
-    """That this is an archive of a format that we know; made if it may be."""
+    """That this is an archive of a format that we know; made if it may be, and marked with ours:
+    an older version couldn't read what is going to be written."""
     manager = Transactions()
     connection = database.open(manager)
     try:
@@ -168,12 +172,17 @@ def _check(database: Any, name: str, read_only: bool) -> None:
     except ConflictError:
         pass  # Another process has just made it.
     try:
-        with manager:
-            record = connection.root()[NAME]
-            found = record.state[0] if isinstance(record, Root) else None
-            if not isinstance(found, int) or found > FORMAT:
-                raise ArchiveError(
-                    f"{name} has format {found}; this version reads formats up to {FORMAT}"
-                )
+        for _ in range(TRIES):
+            with suppress(ConflictError), manager:
+                record = connection.root()[NAME]
+                found = record.state[0] if isinstance(record, Root) else None
+                if not isinstance(found, int) or found > FORMAT:
+                    raise ArchiveError(
+                        f"{name} has format {found}; this version reads formats up to {FORMAT}"
+                    )
+                if found == FORMAT or read_only:
+                    return
+                record.state = (FORMAT, record.state[1])
+        raise ArchiveError(f"{name} can't be marked with format {FORMAT}: others write to it")
     finally:
         connection.close()

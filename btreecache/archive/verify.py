@@ -18,9 +18,18 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from ZODB.POSException import POSKeyError
 
 from btreecache.archive.log import packed, replayed
-from btreecache.archive.nodes import ArchivedTree, Place, element_of, keys_of, places_of
+from btreecache.archive.nodes import ArchivedTree, Place, keys_of, places_of, source_of
 from btreecache.archive.reading import Reading
-from btreecache.archive.records import Branch, GroupState, Leaf, Log, Run, elements_of
+from btreecache.archive.records import (
+    Branch,
+    GroupState,
+    Leaf,
+    Log,
+    Run,
+    StoredElement,
+    check_of,
+    contents_of,
+)
 from btreecache.digest import MODULUS, element_digest
 
 #: What is remembered: of nodes, and of elements in runs.
@@ -262,10 +271,7 @@ class Verification:
             raise ValueError("no run")
         found = self._runs.get(run._p_oid)
         if found is None:
-            found = [
-                _Kept(element.key, element.mod_revision, element_digest(element, "values"))
-                for element in (element_of(stored, None) for stored in elements_of(run))
-            ]
+            found = [_kept(stored) for stored in contents_of(run)[1]]
             self.elements += len(found)
             self._runs.put(run._p_oid, found, len(found))
             run._p_deactivate()
@@ -321,6 +327,13 @@ class Verification:
             self._report("log", f"it ends at {last}")
         log._p_deactivate()
         return len(self._found) == reported
+
+
+def _kept(stored: StoredElement) -> _Kept:
+    digest = element_digest(source_of(stored), "values")
+    if stored.check not in (None, check_of(digest)):
+        raise ValueError(f"{stored.key!r} is not what was written")
+    return _Kept(stored.key, stored.mod_revision, digest)
 
 
 def _named(record: Any) -> str:

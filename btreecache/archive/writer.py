@@ -24,6 +24,7 @@ from btreecache.archive.records import (
     Leaf,
 )
 from btreecache.archive.retention import Retention, Summary, dropped
+from btreecache.archive.runs import Runs
 from btreecache.digest import MODULUS, recompute
 from btreecache.element import Element
 from btreecache.errors import ArchiveError
@@ -52,6 +53,7 @@ class HistoryWriter:
     """Writes the history of one prefix. `prepare`, `keep`, `give_up`: the recorder's thread.
 
     number   of this writer: if another one writes the same history, one of the two fails
+    recipe   of the codec that makes the cache's elements, b"" if nobody can tell (`Codec.recipe`)
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class HistoryWriter:
         self.prefix = prefix
         self.pending = pending
         self.oldest = 0
+        self.recipe = b""
         self._retention = retention
         self._number = number
         self._wall = wall
@@ -209,28 +212,27 @@ class HistoryWriter:
             return state, None, self._digest
         if isinstance(steps[0], Distrusted):
             return _cut(state, max(steps[0].after, state.listed)), None, self._digest
-        stored = self._checkpoint.store(steps[-1].tree)
+        runs = Runs(self.recipe)
+        stored = self._checkpoint.store(steps[-1].tree, runs)
         if isinstance(steps[0], Began):
-            return self._began(state, steps[0], stored)
+            digest = runs.digest(steps[0].tree.values())
+            return self._began(state, steps[0], stored, digest), stored, digest
         assert self._known is not None
         if state.writer == self._number:
             # What is above our last group was committed, and only the answer was lost.
             state = _cut(state, self._known[1])
         events = [event for step in steps for event in step.batch.events]
-        put = recompute((event.element for event in events if event.element), "values")
+        put = runs.digest(event.element for event in events if event.element)
         gone = recompute((event.previous for event in events if event.previous), "values")
         digest = (self._digest + put - gone) % MODULUS
-        log, size = log_of([(step.batch, step.arrived_s) for step in steps], stored.placed, put)
+        log, size = log_of([(step.batch, step.arrived_s) for step in steps], stored.placed, runs)
         size += stored.bytes
         group = _group(self._known[1], steps, stored, digest, log, len(steps), size)
         if _last(state.groups) != group.base:  # Trimmed, when a lost commit had followed on it.
             group = group._replace(base=None, log=None)
         return _added(state, group), stored, digest
 
-    def _began(
-        self, state: HistoryState, step: Began, stored: Stored
-    ) -> tuple[HistoryState, Stored, int]:
-        digest = recompute(step.tree.values(), "values")
+    def _began(self, state: HistoryState, step: Began, stored: Stored, digest: int) -> HistoryState:
         group = _group(None, [step], stored, digest, None, 0, stored.bytes)
         before = newest(state.groups)
         if before is None:
@@ -249,7 +251,7 @@ class HistoryWriter:
         else:
             state = state._replace(tail=stored.root)
         listed = step.revision if step.is_list else state.listed
-        return state._replace(listed=listed), stored, digest
+        return state._replace(listed=listed)
 
 
 def summary(group: GroupState) -> Summary:

@@ -13,6 +13,10 @@ class Codec(Protocol):
 
     name    what it is called on a command line
     fields  names of the declared fields, in the order of `Element.fields`
+
+    It may have a `recipe`, bytes, which identifies for ever how it makes an element: another codec,
+    or another version of this one, with the same recipe makes an equal element of the same source.
+    Then what was made is archived, and taken up after a restart instead of being made again.
     """
 
     @property

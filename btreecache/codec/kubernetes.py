@@ -9,6 +9,7 @@ among these; only an API server with the key can read them.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from hashlib import blake2b
 from typing import NamedTuple
 
 import msgspec
@@ -18,6 +19,10 @@ from btreecache.codec.base import DeclaredField, Path, Shared, Unreadable
 from btreecache.codec.kubernetes_json import JsonReader
 from btreecache.codec.kubernetes_protobuf import MAGIC, ProtobufReader
 from btreecache.element import Edit, Element, splice
+
+#: Of what is made of a value. To be raised with every change of that, however small: archives hold
+#: elements that were made, beside the version that has made them.
+VERSION = 1
 
 #: The self-described tag of CBOR, which newer servers can store.
 CBOR = b"\xd9\xd9\xf7"
@@ -73,6 +78,10 @@ class Kubernetes:
         ]
         #: Whether the paths' values are the fields' as they are.
         self._is_plain = self._choices == [((index,), "") for index in range(len(paths))]
+        self.recipe = b""
+        if type(self) is Kubernetes:  # Another class may decode in another way.
+            made_of = [(field.name, field.paths, field.default) for field in declared]
+            self.recipe = blake2b(repr((VERSION, made_of)).encode(), digest_size=16).digest()
 
     def decode(self, element: Element) -> Element:
         """The element as an API server answers with it. O(value), never raises for it."""

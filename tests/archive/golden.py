@@ -13,6 +13,7 @@ from random import Random
 from btreecache import Delete, Put, Store
 from btreecache.archive import Archive
 from btreecache.archive.records import FORMAT
+from btreecache.codec import Kubernetes
 from etcdsim.digest import RunningDigest
 from etcdsim.model import Model
 from etcdsim.txn import DeleteRange
@@ -34,7 +35,7 @@ def make(path: Path) -> dict[str, list[str]]:
     rng, clock, model = Random(1), Clock(), Model()
     clock.now_s = 1_000.0
     with Archive.open(str(path), group_revisions=9, wall=clock, rng=Random(1)) as archive:
-        store = Store(archive=archive.history(b"/registry/"))
+        store = Store(archive=archive.history(b"/registry/"), codec=Kubernetes())
         for number in range(REVISIONS):
             writes: list[Put | Delete] = []
             changes: list[ModelPut | DeleteRange] = []
@@ -43,7 +44,7 @@ def make(path: Path) -> dict[str, list[str]]:
                     writes.append(Delete(key))
                     changes.append(DeleteRange(key))
                 else:
-                    value = bytes([rng.randrange(256)]) * rng.choice([0, 3, 40])
+                    value = rng.choice([_object, _bytes])(rng)
                     writes.append(Put(key, value))
                     changes.append(ModelPut(key, value))
             clock.now_s += 1.0
@@ -55,6 +56,15 @@ def make(path: Path) -> dict[str, list[str]]:
     for ending in (".index", ".lock", ".tmp"):
         path.with_name(path.name + ending).unlink(missing_ok=True)
     return {"digests": [f"{digests.at(at)[1]:064x}" for at in range(1, model.revision + 1)]}
+
+
+def _bytes(rng: Random) -> bytes:
+    return bytes([rng.randrange(256)]) * rng.choice([0, 3, 40])
+
+
+def _object(rng: Random) -> bytes:
+    labels = {name: "b" * rng.randrange(3) for name in rng.sample("xyz", rng.randrange(3))}
+    return json.dumps({"kind": "Pod", "metadata": {"name": "a", "labels": labels}}).encode()
 
 
 def main() -> None:

@@ -21,8 +21,11 @@ from btreecache.archive import Archive
 from btreecache.archive.records import FORMAT, NAME, Root
 from btreecache.archive.storage import open_database
 from btreecache.archive.verify import Verification
+from btreecache.codec import Kubernetes
 from btreecache.digest import recompute
+from btreecache.element import Element
 from btreecache.errors import ArchiveError
+from btreecache.fields import FIELDS
 from tests.archive.golden import DATA, golden, make
 
 
@@ -42,6 +45,14 @@ def test_every_version_reads_the_golden_archive(tmp_path: Path, number: int) -> 
             assert f"{recompute(reading.snapshot(revision), 'values'):064x}" == digest
         assert reading.revision_at(1_000.0 + 10) == 11
         assert [*Verification(reading, other).problems()] == []
+    for codec in (Kubernetes(), Kubernetes(FIELDS["", "pods"].fields), None):
+        # Whatever codec made what was archived, everybody finds what his own makes of the source's.
+        with Archive.open(copy) as archive:
+            history = archive.history(b"/registry/")
+            store = Store(archive=history, bounds=Bounds(age_s=None), codec=codec)
+            assert [*store.snapshot()] == [*map(store.read, sources_of(copy))]
+            with store.archived(store.oldest) as snapshot:
+                assert [*snapshot] == [*store.snapshot(store.oldest)]
     with Archive.open(copy) as archive:
         store = Store(archive=archive.history(b"/registry/"), bounds=Bounds(age_s=None))
         assert (store.oldest, store.revision) == (1, len(digests))
@@ -50,6 +61,19 @@ def test_every_version_reads_the_golden_archive(tmp_path: Path, number: int) -> 
         store.put(b"/registry/new", b"")
         archive.flush()
         assert store.durable_revision == len(digests) + 1
+
+
+def sources_of(path: str) -> list[Element]:
+    """The elements of the newest state, as the source held them."""
+    with Archive.open(path, read_only=True) as archive, archive.snapshot() as snapshot:
+        return [*snapshot]
+
+
+def test_an_older_archive_that_may_be_written_gets_the_new_format(tmp_path: Path) -> None:
+    copy = str(shutil.copy(golden(1)[0], tmp_path / "archive"))
+    for read_only, number in [(True, 1), (False, FORMAT), (True, FORMAT)]:
+        with Archive.open(copy, read_only=read_only) as archive:
+            assert archive.format == number
 
 
 def test_the_golden_archive_can_be_made_again(tmp_path: Path) -> None:

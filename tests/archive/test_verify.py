@@ -13,6 +13,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from ZODB.utils import p64
 
 from btreecache import Store
@@ -106,14 +107,21 @@ def group_to_no_root(group: Group, connection: Any) -> str:
 
 def another_value(group: Group, _: Any) -> str:
     run = first_leaf(group.read().root)[0].state[2][0]
-    (key, value, *rest), *others = run.state
-    run.state = ((key, value + b"!", *rest), *others)
+    first, *others = run.state
+    run.state = (replace(first, value=first.value + b"!", check=None), *others)
     return "the digest of its elements is not the one that was saved"
+
+
+def another_value_than_checked(group: Group, _: Any) -> str:
+    run = first_leaf(group.read().root)[0].state[2][0]
+    first, *others = run.state
+    run.state = (replace(first, value=first.value + b"!"), *others)
+    return "is not what was written"
 
 
 def another_key(group: Group, _: Any) -> str:
     run = first_leaf(group.read().root)[0].state[2][0]
-    run.state = tuple((key + b"!", *rest) for key, *rest in run.state)
+    run.state = tuple(replace(each, key=each.key + b"!", check=None) for each in run.state)
     return "does not hold b'/k/00"
 
 
@@ -177,7 +185,8 @@ def a_wrong_base(group: Group, _: Any) -> str:
 
 
 DAMAGES = [
-    leaf_to_no_run, branch_to_no_leaf, group_to_no_root, another_value, another_key,
+    leaf_to_no_run, branch_to_no_leaf, group_to_no_root, another_value, another_value_than_checked,
+    another_key,
     a_place_beyond, a_wrong_count, a_cycle, separators_that_lie, another_form, a_lost_batch,
     batches_in_disorder, a_log_to_no_run, a_wrong_base,
 ]  # fmt: skip

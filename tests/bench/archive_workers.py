@@ -123,7 +123,7 @@ class Writer(ABC):
 
 
 class CacheWriter(Writer):
-    """A cache, with an archive at `file` or without one."""
+    """A cache as a server has it, with an archive at `file` or without one."""
 
     def __init__(self, count: int, file: Path | None, group: int) -> None:
         super().__init__(count)
@@ -135,8 +135,10 @@ class CacheWriter(Writer):
         self._cache = Cache(
             PREFIX,
             bounds=Bounds(age_s=None, revisions=1_000),
+            codec=Kubernetes(),
             archive=self._archive.history(PREFIX) if self._archive else None,
         )
+        assert not self._cache.restore()
         self._cache.replace(LISTED, self._load.elements)
         self.flush()
 
