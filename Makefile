@@ -59,6 +59,7 @@ interop: $(READY) ## the tests that speak to a real etcd, kubectl and PostgreSQL
 	.ci/install-etcd $(ETCD_DIR)
 	.ci/install-kubectl $(KUBECTL_DIR)
 	.ci/install-postgresql $(POSTGRESQL_DIR)
+	$(PIP) install --quiet --quiet --editable '.[interop]' --constraint .ci/constraints.txt
 	$(BIN)/pytest -m interop --numprocesses 2 --dist loadfile
 
 # Not in CI: the servers are built first, which takes minutes and 5 GB for a while.
@@ -121,7 +122,7 @@ bench-pipeline: $(READY) ## from wire to window, and initial loads: make bench-p
 constraints: ## refresh .ci/constraints.txt with the newest versions that install together
 	rm -rf .cache/constraints-venv
 	$(PYTHON) -m venv .cache/constraints-venv
-	.cache/constraints-venv/bin/pip --disable-pip-version-check install --quiet --quiet --editable '.[dev,bench]'
+	.cache/constraints-venv/bin/pip --disable-pip-version-check install --quiet --quiet --editable '.[dev,bench,interop]'
 	.cache/constraints-venv/bin/pip --disable-pip-version-check list --format freeze \
 		| grep -viE '^(btreecache|pip|setuptools|wheel)==' > .ci/constraints.txt
 

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Awaitable, Iterator, Sequence
-from contextlib import AsyncExitStack, ExitStack, contextmanager
+from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -29,24 +26,12 @@ from tests.apiservers.servers import (
     kube_apiserver,
 )
 from tests.apiservers.traffic import Follower, World, check
-from tests.interop.etcd_server import EtcdServer, Writer
+from tests.interop.etcd_server import EtcdServer, Writer, directory_in_memory
 from tests.interop.etcdsim_server import EtcdsimServer
 
 Result = dict[str, Any]
 _IDLE: Result = {"requests": 0, "watch_events": 0, "wrong": []}
 STORES = ("etcd", "etcdsim")
-
-
-@contextmanager
-def directory_in_memory() -> Iterator[Path]:
-    """Where possible: etcd waits for the disk at every write."""
-    memory = Path("/dev/shm")
-    base = memory if memory.is_dir() and os.access(memory, os.W_OK) else None
-    path = Path(tempfile.mkdtemp(prefix="btreecache-apiservers-", dir=base))
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path)
 
 
 class Traffic:

@@ -7,14 +7,12 @@ when CI=true: a run in CI that silently tested nothing would be worse than none.
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.interop.etcd_server import EtcdServer, Writer
+from tests.interop.etcd_server import EtcdServer, Writer, directory_in_memory
 
 ROOT = Path(__file__).parents[2]
 VERSIONS = ("3.4", "3.5")
@@ -34,12 +32,8 @@ def etcd_binary(version: str) -> Path:
 
 @pytest.fixture
 def data_dir() -> Iterator[Path]:
-    """In memory where possible: etcd waits for the disk at every write."""
-    memory = Path("/dev/shm")
-    base = memory if memory.is_dir() and os.access(memory, os.W_OK) else None
-    path = Path(tempfile.mkdtemp(prefix="btreecache-etcd-", dir=base))
-    yield path
-    shutil.rmtree(path)
+    with directory_in_memory() as path:
+        yield path
 
 
 @pytest.fixture(params=VERSIONS)

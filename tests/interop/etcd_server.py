@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +39,18 @@ def free_port() -> int:
             except OSError:
                 continue
         return port
+
+
+@contextmanager
+def directory_in_memory() -> Iterator[Path]:
+    """Where possible: etcd waits for the disk at every write."""
+    memory = Path("/dev/shm")
+    base = memory if memory.is_dir() and os.access(memory, os.W_OK) else None
+    path = Path(tempfile.mkdtemp(prefix="btreecache-etcd-", dir=base))
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path)
 
 
 class EtcdServer:
