@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.interop.test_kubectl import Kubectl, kubectl_binary
+from tests.interop.clients.kubectl import Kubectl
 
 pytestmark = pytest.mark.interop
 
@@ -108,7 +108,7 @@ def client_context(files: Path, name: str = "") -> ssl.SSLContext:
 
 
 def test_kubectl(server: tuple[subprocess.Popen[str], str], files: Path, tmp_path: Path) -> None:
-    kubectl = Kubectl(kubectl_binary(), server[1], tmp_path)
+    kubectl = Kubectl(server[1], tmp_path)
     trust = "--certificate-authority", str(files / "ca.crt")
     token = kubectl.run("get", "pods", "-A", *trust, "--token", "sesame")
     assert len(token.splitlines()) > 10

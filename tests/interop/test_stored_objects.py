@@ -35,7 +35,7 @@ KINDS = {
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     """All that was recorded, under the keys that it had."""
-    with running(etcd_binary("3.5")) as found:
+    with running(etcd_binary("3.5"), "--allow-secrets") as found:
         for one in RECORDED:
             found.writer.put(one["key"].encode(), base64.b64decode(one["etcd_value"]))
         yield found

@@ -131,9 +131,9 @@ class Town:
 
 
 @contextmanager
-def running(binary: Path) -> Iterator[Cluster]:
-    """All of it on an etcd's binary. A server that ends with anything but 0, or whose log has a
-    traceback, fails."""
+def running(binary: Path, *flags: str) -> Iterator[Cluster]:
+    """All of it on an etcd's binary, with more flags of the server. One that ends with anything
+    but 0, or whose log has a traceback, fails."""
     with ExitStack() as stack:
         directory = stack.enter_context(directory_in_memory())
         log = directory / "serve-log"
@@ -142,6 +142,7 @@ def running(binary: Path) -> Iterator[Cluster]:
         command = [
             str(Path(sys.executable).parent / "btreecache"), "serve", "--etcd", etcd.endpoint,
             "--listen", "127.0.0.1:0", "--warm", "pods", "--resource", "pets.io/v1/cats:Cat",
+            *flags,
         ]  # fmt: skip
         said = stack.enter_context(log.open("w"))
         server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, text=True)
