@@ -7,47 +7,18 @@ Two members with the same hash at a revision hold the same history up to it.
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from etcdsim import wire
+from etcdsim.checksum import crc32c
 from etcdsim.errors import ErrCompacted, ErrFutureRev
 from etcdsim.keyindex import Revision
 from etcdsim.model import KeyValue, Model
 
-_CASTAGNOLI = 0x82F63B78
 _KEPT_MAX = 10  # etcd's hashStorageMaxSize
-
-
-@cache
-def _tables() -> tuple[list[int], list[int]]:
-    """What 16 bits do to the sum, as the last and as the first half of 32 bits."""
-    by_byte: list[int] = []
-    for number in range(256):
-        for _ in range(8):
-            number = number >> 1 ^ (_CASTAGNOLI if number & 1 else 0)  # noqa: PLW2901
-        by_byte.append(number)
-    last: list[int] = []
-    for number in range(1 << 16):
-        half = by_byte[number & 0xFF] ^ number >> 8
-        last.append(by_byte[half & 0xFF] ^ half >> 8)
-    first = [last[number & 0xFFFF] ^ number >> 16 for number in last]
-    return first, last
-
-
-def crc32c(data: bytes) -> int:
-    """CRC-32C (Castagnoli). O(bytes), about 20 MB/s; the first call makes tables in 0.05 s."""
-    first, last = _tables()
-    whole = len(data) & ~3
-    crc = 0xFFFFFFFF
-    for word in memoryview(data[:whole]).cast("I") if whole else ():
-        crc ^= word
-        crc = first[crc & 0xFFFF] ^ last[crc >> 16]
-    for byte in data[whole:]:
-        crc ^= byte
-        for _ in range(8):
-            crc = crc >> 1 ^ (_CASTAGNOLI if crc & 1 else 0)
-    return crc ^ 0xFFFFFFFF
+#: A slice of the work takes about a millisecond.
+_SLICE_BYTES, _RECORD_COSTS_BYTES = 256 * 1024, 1024
 
 
 def stored(main: int, sub: int, kv: KeyValue) -> bytes:
@@ -79,6 +50,52 @@ def keeps_tombstones(version: tuple[int, int, int]) -> bool:
     return (3, 4, 34) <= version < (3, 5) or version >= (3, 5, 16)
 
 
+class Hashing:
+    """A hash in the making: it holds the history that it is of until it is done. One thread.
+
+    `records`: as they lie in the backend; what isn't to be counted is empty.
+    """
+
+    def __init__(self, records: Iterable[bytes], revision: int, compact_revision: int) -> None:
+        self._done: Hash | None = None
+        self._slices = self._run(records, revision, compact_revision)
+
+    @classmethod
+    def of(cls, known: Hash) -> Hashing:
+        """One that is done."""
+        hashing = cls((), known.revision, known.compact_revision)
+        hashing._done = known
+        return hashing
+
+    def _run(self, records: Iterable[bytes], revision: int, compacted: int) -> Iterator[None]:
+        number = crc32c(b"key")
+        parts: list[bytes] = []
+        size = 0
+        for record in records:
+            parts.append(record)
+            size += len(record) + _RECORD_COSTS_BYTES
+            if size >= _SLICE_BYTES:
+                number = crc32c(b"".join(parts), number)
+                parts, size = [], 0
+                yield
+        self._done = Hash(crc32c(b"".join(parts), number), revision, compacted)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing is left to do."""
+        return self._done is not None
+
+    def step(self) -> None:
+        """Do a slice of the work, about a millisecond."""
+        next(self._slices, None)
+
+    def finish(self) -> Hash:
+        """The hash, at once. O(records left)."""
+        while self._done is None:
+            self.step()
+        return self._done
+
+
 class KvHashes:
     """The hashes of a model, with what the emulated version is known to do differently.
 
@@ -92,43 +109,70 @@ class KvHashes:
         self._remembers = version >= (3, 5, 5)
         self._old = version < (3, 5)
         self._keeps_tombstones = keeps_tombstones(version)
-        self.kept: list[Hash] = []  #: those remembered, by revision
+        self._kept: list[tuple[int, Hashing]] = []  # those remembered, by revision
 
     def before_compaction(self, revision: int) -> None:
-        """To be called before the model is compacted at `revision`. O(records before it)."""
+        """To be called before the model is compacted at `revision`. The hash is still to be made,
+        of what the store holds now. O(keys)."""
         if self._remembers:
-            keep = set(self._model.alive_at(revision))
+            keep = self._alive_at(revision)
             if self._keeps_tombstones:
                 written = self._model.records_at(revision)
                 keep |= {(revision, sub) for sub, kv in enumerate(written) if not kv.version}
-            hashed = self._hash(revision, keep)
-            self.kept = sorted([*self.kept, hashed], key=lambda kept: kept.revision)
-            del self.kept[:-_KEPT_MAX]
+            self._keep(revision, self._hashing(revision, keep))
 
-    def at(self, revision: int) -> Hash:
-        """The hash up to `revision` (0: the newest one). O(records). Raises ErrCompacted,
-        ErrFutureRev."""
-        for kept in self.kept:
-            if kept.revision == revision:
-                return kept
+    def _keep(self, revision: int, hashing: Hashing) -> None:
+        self._kept = sorted([*self._kept, (revision, hashing)], key=lambda kept: kept[0])
+        del self._kept[:-_KEPT_MAX]
+
+    @property
+    def unfinished(self) -> Hashing | None:
+        """A hash of a compaction that is still to be made, if there is one."""
+        return next((hashing for _, hashing in self._kept if not hashing.is_done), None)
+
+    def kept(self) -> list[Hash]:
+        """The hashes remembered, by revision. O(records that are still to be hashed)."""
+        return [hashing.finish() for _, hashing in self._kept]
+
+    def restore(self, kept: Iterable[Hash]) -> None:
+        """Remember what another one did."""
+        self._kept = [(known.revision, Hashing.of(known)) for known in kept]
+
+    def at(self, revision: int) -> Hashing:
+        """The hash up to `revision` (0: the newest one), of what the store holds now. O(keys).
+        Raises ErrCompacted, ErrFutureRev."""
+        for known, hashing in self._kept:
+            if known == revision:
+                return hashing
         compacted = self._model.compact_revision
         if 0 < revision < compacted or (self._old and 0 < revision == compacted):
             raise ErrCompacted
         if revision > self._model.revision:
             raise ErrFutureRev
         at = revision or self._model.revision
-        return self._hash(at, set(self._model.alive_at(at)))
+        return self._hashing(at, self._alive_at(at))
 
-    def _hash(self, revision: int, keep: set[Revision]) -> Hash:
+    def _alive_at(self, revision: int) -> set[Revision]:
+        return set(self._model.alive_at(revision))
+
+    def _hashing(self, revision: int, keep: set[Revision]) -> Hashing:
         compacted = self._model.compact_revision
-        parts = [b"key"]
-        for main, sub, kv in self._model.records():
+        records = self._counted(self._model.records(), revision, compacted, keep)
+        return Hashing(records, revision, compacted)
+
+    def _counted(
+        self,
+        records: Iterator[tuple[int, int, KeyValue]],
+        revision: int,
+        compacted: int,
+        keep: set[Revision],
+    ) -> Iterator[bytes]:
+        for main, sub, kv in records:
             if main > revision:
-                break
+                return
             # What the compaction leaves is only counted if it is visible; unless nothing is.
-            if main <= compacted and keep and (main, sub) not in keep:
-                continue
-            if main == compacted and not kv.version and self._keeps_tombstones:
-                continue
-            parts.append(stored(main, sub, kv))
-        return Hash(crc32c(b"".join(parts)), revision, compacted)
+            hidden = main <= compacted and keep and (main, sub) not in keep
+            if hidden or (main == compacted and not kv.version and self._keeps_tombstones):
+                yield b""
+            else:
+                yield stored(main, sub, kv)

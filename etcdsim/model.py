@@ -119,6 +119,13 @@ def _done(txn: Txn, path: Iterator[bool]) -> Iterator[Put | DeleteRange | Range]
             yield op
 
 
+def _records(log: dict[int, Sequence[KeyValue]]) -> Iterator[tuple[int, int, KeyValue]]:
+    for main, written in log.items():  # in the order of insertion, so ascending
+        for sub, kv in enumerate(written):
+            if kv is not _DROPPED:
+                yield main, sub, kv
+
+
 # Takes the place of a record that was compacted out of a revision whose other records stay.
 _DROPPED = KeyValue(b"", b"", 0, 0, 0)
 
@@ -507,11 +514,9 @@ class Model:
 
     def records(self) -> Iterator[tuple[int, int, KeyValue]]:
         """(revision, place in it, what was written) of all that isn't compacted, in order, with
-        tombstones. The model mustn't change meanwhile."""
-        for main, written in self._log.items():  # in the order of insertion, so ascending
-            for sub, kv in enumerate(written):
-                if kv is not _DROPPED:
-                    yield main, sub, kv
+        tombstones: as it is now, whatever happens meanwhile; any thread may go through it. The call
+        itself costs a copied reference for each revision."""
+        return _records(self._log.copy())
 
     def restore(
         self,

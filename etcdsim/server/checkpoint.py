@@ -66,7 +66,7 @@ def checkpoint(member: Member, lessor: Lessor) -> Iterator[bytes]:
         compact_revision=member.model.compact_revision,
         raft_index=member.raft_index,
         db_bytes=member.db_bytes,
-        hashes=member.hashes.kept,
+        hashes=member.hashes.kept(),
         leases=[(lease.lease_id, lease.ttl_s) for lease in lessor.leases()],
         alarms=sorted(member.alarms),
         users={name: user.roles for name, user in auth.users.items()},
@@ -75,7 +75,7 @@ def checkpoint(member: Member, lessor: Lessor) -> Iterator[bytes]:
         passwords={name: user.password for name, user in auth.users.items()},
         auth_enabled=auth.enabled,
     )
-    return _written(msgspec.msgpack.encode(head), list(member.model.records()))
+    return _written(msgspec.msgpack.encode(head), member.model.records())
 
 
 def _packed(permissions: list[Permission]) -> bytes:
@@ -112,7 +112,7 @@ def restore(member: Member, lessor: Lessor, records: Iterator[bytes]) -> None:
     except (msgspec.MsgspecError, ErrLeaseNotFound):
         raise DamagedLogError("no log of etcdsim, or its checkpoint is damaged") from None
     member.raft_index, member.db_bytes = head.raft_index, head.db_bytes
-    member.hashes.kept = head.hashes
+    member.hashes.restore(head.hashes)
     member.alarms |= set(head.alarms)
     _restore_auth(member.auth, head)
 

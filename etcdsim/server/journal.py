@@ -29,6 +29,7 @@ from etcdsim.errors import (
 )
 from etcdsim.lease import Lessor
 from etcdsim.server.checkpoint import checkpoint, restore
+from etcdsim.server.hashing import one_slice
 from etcdsim.server.log import Log
 from etcdsim.server.member import Handlers, Member
 from etcdsim.server.writes import apply, is_write, new_answer
@@ -69,6 +70,7 @@ class Journal:
         self._growth_bytes = growth_bytes  # without and with a compaction
         self._queue: deque[_Proposal] = deque()
         self._draining: asyncio.Task[None] | None = None
+        self._closing = False
         self._disk = ThreadPoolExecutor(1, "etcdsim-log")
         try:
             if log.size:
@@ -141,7 +143,7 @@ class Journal:
         try:
             while self._queue:
                 await self._commit(*self._next_group())
-                if self._is_grown():
+                if self._is_grown() and await self._is_hashed():
                     await self._checkpoint()
         finally:
             self._draining = None
@@ -176,6 +178,15 @@ class Journal:
         compacted = self._member.model.compact_revision > self._compact_revision
         return grown > max(self._growth_bytes[compacted], self._base)
 
+    async def _is_hashed(self) -> bool:
+        """Whether all hashes are made that belong into a checkpoint; makes them while no writes
+        come."""
+        while (hashing := self._member.hashes.unfinished) is not None:
+            if self._queue or self._closing:
+                return False
+            await one_slice(hashing)
+        return True
+
     async def _checkpoint(self) -> None:
         """Begin the log anew, with what is known now. If there is no room it goes on as it is."""
         records = checkpoint(self._member, self._lessor)
@@ -186,6 +197,7 @@ class Journal:
 
     async def close(self) -> None:
         """Do what was submitted, and close the log."""
+        self._closing = True
         if self._draining is not None:
             await self._draining
         self._disk.shutdown()

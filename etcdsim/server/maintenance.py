@@ -10,6 +10,7 @@ from typing import Any
 from etcdsim import services, wire
 from etcdsim.errors import ErrBadLeaderTransferee, ErrMemberNotFound, EtcdError
 from etcdsim.hash_kv import stored
+from etcdsim.server.hashing import finished
 from etcdsim.server.member import Call, Handlers, Member
 
 MEMBER_NAME = "default"  # etcd's
@@ -86,14 +87,16 @@ class _Maintenance:
             response.header.CopyFrom(member.header())
         return response
 
-    def hash(self, _: Any) -> Any:
-        number = self._member.hashes.at(self._member.model.revision).number
-        return services.HASH.response(header=self._member.header(), hash=number)
+    async def hash(self, _: Any) -> Any:
+        header = self._member.header()
+        hashed = await finished(self._member.hashes.at(self._member.model.revision))
+        return services.HASH.response(header=header, hash=hashed.number)
 
-    def hash_kv(self, request: Any) -> Any:
-        hashed = self._member.hashes.at(request.revision)
+    async def hash_kv(self, request: Any) -> Any:
+        header = self._member.header()
+        hashed = await finished(self._member.hashes.at(request.revision))
         response = services.HASH_KV.response(
-            header=self._member.header(),
+            header=header,
             hash=hashed.number,
             compact_revision=hashed.compact_revision,
         )

@@ -14,6 +14,7 @@ from etcdsim.server.access import Access
 from etcdsim.server.admin import Admin
 from etcdsim.server.auth import auth_handlers, keep_passwords
 from etcdsim.server.faulty import FaultyListening
+from etcdsim.server.hashing import hash_compactions
 from etcdsim.server.kv import kv_handlers
 from etcdsim.server.leasing import expire_leases, lease_handlers
 from etcdsim.server.listening import Listening, Server, serve
@@ -143,11 +144,15 @@ class Simulation:
             for word, server, _ in servers:
                 ready(word, server.endpoint)
 
-        expiring = asyncio.create_task(expire_leases(self.lessor, self.writes))
+        background = [
+            asyncio.create_task(expire_leases(self.lessor, self.writes)),
+            asyncio.create_task(hash_compactions(self.member)),
+        ]
         try:
             await serve([(server, where) for _, server, where in servers], all_ready)
         finally:
-            expiring.cancel()
+            for task in background:
+                task.cancel()
             await self.close()
 
     async def close(self) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 
+from etcdsim.checksum import crc32c
 from etcdsim.errors import ErrCompacted, ErrFutureRev
-from etcdsim.hash_kv import KvHashes, crc32c, stored
+from etcdsim.hash_kv import KvHashes, stored
 from etcdsim.model import Model
 from etcdsim.txn import DeleteRange, Put
 
@@ -29,6 +32,36 @@ def test_crc32c() -> None:
         assert crc32c(data[:size]) == slow_crc32c(data[:size])
 
 
+def test_crc32c_of_long_data() -> None:
+    """Around each size at which it is halved once more, at once and in two parts."""
+    data = Random(1).randbytes(30_000)
+    for doubled in range(6):
+        for bits in (6777 << doubled, (6777 << doubled) - (484 << doubled)):
+            for size in range(bits // 8 - 1, bits // 8 + 3):
+                slow = slow_crc32c(data[:size])
+                assert crc32c(data[:size]) == slow
+                cut = size // 3
+                assert crc32c(data[cut:size], crc32c(data[:cut])) == slow
+
+
+def test_a_hash_is_of_when_it_was_asked_for() -> None:
+    model = Model()
+    hashes = KvHashes(model, NEW)
+    for number in range(300):
+        model.put(b"%d" % (number % 7), b"%d" % number)
+    model.txn([], [DeleteRange(b"3"), Put(b"x", bytes(300_000)), DeleteRange(b"4")])
+    asked, twin = hashes.at(0), hashes.at(0).finish()
+    asked.step()
+    assert not asked.is_done
+    hashes.before_compaction(model.revision)
+    model.compact(model.revision)
+    model.put(b"x", b"")
+    assert hashes.unfinished is hashes.at(model.revision - 1)
+    assert asked.finish() == hashes.at(model.revision - 1).finish() == twin
+    assert asked.is_done
+    assert hashes.unfinished is None
+
+
 def test_what_real_servers_answered() -> None:
     """3.4.23 and 3.5.30 alike, at revisions 2 to 5 and the newest one."""
     model = Model()
@@ -37,9 +70,9 @@ def test_what_real_servers_answered() -> None:
     model.txn([], [Put(b"x", b"1"), DeleteRange(b"x", b"\0")])
     model.txn([], [DeleteRange(b"x", b"\0"), Put(b"x", b"1")])
     hashes = KvHashes(model, NEW)
-    numbers = [hashes.at(revision).number for revision in (2, 3, 4, 5)]
+    numbers = [hashes.at(revision).finish().number for revision in (2, 3, 4, 5)]
     assert numbers == [2583702368, 4165010387, 784977672, 306854701]
-    assert hashes.at(0) == (306854701, 5, -1)
+    assert hashes.at(0).finish() == (306854701, 5, -1)
 
 
 @pytest.mark.parametrize("version", [NEW, OLD])
@@ -54,12 +87,12 @@ def test_errors(version: tuple[int, int, int]) -> None:
         hashes.at(7)
     with pytest.raises(ErrCompacted):
         hashes.at(3)
-    assert hashes.at(0)[1:] == (6, 4)
+    assert hashes.at(0).finish()[1:] == (6, 4)
     if version == OLD:
         with pytest.raises(ErrCompacted):
             hashes.at(4)
     else:
-        assert hashes.at(4)[1:] == (4, -1)  # remembered from when it was compacted
+        assert hashes.at(4).finish()[1:] == (4, -1)  # remembered from when it was compacted
 
 
 def test_a_compaction_at_0_is_what_0_is_answered_with() -> None:
@@ -68,8 +101,8 @@ def test_a_compaction_at_0_is_what_0_is_answered_with() -> None:
     model.put(b"a", b"")
     hashes.before_compaction(0)
     model.compact(0)
-    assert hashes.at(0) == (crc32c(b"key"), 0, -1)
-    assert KvHashes(model, OLD).at(0)[1:] == (2, 0)
+    assert hashes.at(0).finish() == (crc32c(b"key"), 0, -1)
+    assert KvHashes(model, OLD).at(0).finish()[1:] == (2, 0)
 
 
 def test_ten_are_remembered() -> None:
@@ -82,7 +115,7 @@ def test_ten_are_remembered() -> None:
     for revision in (2, 3):
         with pytest.raises(ErrCompacted):
             hashes.at(revision)
-    assert [hashes.at(revision)[1:] for revision in (4, 13)] == [(4, 3), (13, 12)]
+    assert [hashes.at(revision).finish()[1:] for revision in (4, 13)] == [(4, 3), (13, 12)]
 
 
 def test_a_compaction_that_leaves_tombstones_only() -> None:
@@ -96,4 +129,4 @@ def test_a_compaction_that_leaves_tombstones_only() -> None:
     hashes.before_compaction(3)
     model.compact(3)
     only_the_tombstone = b"key" + stored(3, 0, model.records_at(3)[0])
-    assert hashes.at(3) == (crc32c(only_the_tombstone), 3, 2)
+    assert hashes.at(3).finish() == (crc32c(only_the_tombstone), 3, 2)
