@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from btreecache.cli import arguments, entrance, origin, retention
+from btreecache.cli import arguments, entrance, limits, origin, retention
 from btreecache.errors import BadRequest, MissingExtra
 from btreecache.features import Features
 from btreecache.resources import Resource, Resources, parse_resource
@@ -39,6 +39,7 @@ def add_parser(commands: Any) -> None:
     parser.set_defaults(run=run)
     origin.add_flags(parser, verb="serve", writes=WRITES)
     entrance.add_flags(parser)
+    limits.add_flags(parser)
     parser.add_argument(
         "--prefix", type=arguments.key_bytes, default=PREFIX,
         help="where the keys of an API server begin (default /registry)",
@@ -115,7 +116,7 @@ def run(options: argparse.Namespace) -> int:
         )  # fmt: skip
         print(f"try: kubectl --server {url} get pods -A", file=sys.stderr)
         listening.serve(
-            caches, sock, lambda: print(url, flush=True), guarded,
+            caches, sock, lambda: print(url, flush=True), guarded, limits.named(options),
             shutdown_delay_s=options.shutdown_delay,
         )  # fmt: skip
     return 0

@@ -13,6 +13,8 @@ access        by which names, by whom, and what nobody is shown
 counts        what is counted of requests and watches
 metrics       everything that is counted, for a scrape
 observed      the layer around the application that sees every request
+fairness      whose turn it is
+overload      what is expensive takes turns, and is refused beyond
 application   requests and answers
 connection    what uvicorn leaves open about a connection
 listening     sockets, signals, the end

@@ -14,7 +14,7 @@ import platform
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from importlib.metadata import version as version_of
 
 from starlette.requests import Request
@@ -49,6 +49,7 @@ from btreecache.server.documents import Documents, tagged, written
 from btreecache.server.failures import failure
 from btreecache.server.metrics import Exposition
 from btreecache.server.observed import Observed
+from btreecache.server.overload import Overload, client_of, weight_of
 from btreecache.server.routing import (
     HEALTH,
     Check,
@@ -76,10 +77,12 @@ READ_ONLY = "this server is read-only: method not allowed"
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
-def application(caches: Caches, entrance: Entrance | None = None) -> ASGIApp:
-    """The application over caches, from the outside in: counting, access, answers. Its lifespan
-    begins the caches that were named at the start, and ends all of them. `entrance`: how it is to
-    be reached, by default as on loopback."""
+def application(
+    caches: Caches, entrance: Entrance | None = None, overload: Overload | None = None
+) -> ASGIApp:
+    """The application over caches, from the outside in: counting, access, answers, which take
+    turns. Its lifespan begins the caches that were named at the start, and ends all of them.
+    `entrance`: how it is to be reached, by default as on loopback."""
 
     @asynccontextmanager
     async def lifespan(_: object) -> AsyncIterator[None]:
@@ -92,7 +95,7 @@ def application(caches: Caches, entrance: Entrance | None = None) -> ASGIApp:
             await asyncio.to_thread(caches.close)
 
     counts = RequestCounts()
-    answers = Application(caches, metrics=Exposition(caches, counts).text)
+    answers = Application(caches, overload=overload, metrics=Exposition(caches, counts).text)
     access = Access(answers, entrance or Entrance())
     observed = Observed(access, lambda: caches.resources, counts)
     return Router(default=observed, lifespan=lifespan, redirect_slashes=False)
@@ -101,18 +104,21 @@ def application(caches: Caches, entrance: Entrance | None = None) -> ASGIApp:
 class Application:
     """Answers HTTP requests from caches. On one event loop.
 
-    wall_s    the time of day in seconds since 1970, which ages in tables are counted to
-    metrics   what `/metrics` answers to an Accept header: body and content type; in any thread
+    wall_s     the time of day in seconds since 1970, which ages in tables are counted to
+    overload   how much of what is expensive is done at a time
+    metrics    what `/metrics` answers to an Accept header: body and content type; in any thread
     """
 
     def __init__(
         self,
         caches: Caches,
         wall_s: Callable[[], float] = time.time,
+        overload: Overload | None = None,
         *,
         metrics: Callable[[str], tuple[bytes, str]],
     ) -> None:
         self._caches = caches
+        self._overload = overload or Overload()
         self._metrics = metrics
         self._wall_s = wall_s
         self._values = Values()
@@ -123,18 +129,19 @@ class Application:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
-        try:
-            response = await self._answer(request)
-        except BtreecacheError as error:
-            response = failure(error, request)
-        except Gone:
-            return
-        except Exception as error:
-            log.exception("path=%s", quoted(scope["path"]))
-            response = failure(error, request)
-        await response(scope, receive, send)
+        with ExitStack() as held:  # what the answer takes of the server, until it is sent
+            try:
+                response = await self._answer(request, held)
+            except BtreecacheError as error:
+                response = failure(error, request)
+            except Gone:
+                return
+            except Exception as error:
+                log.exception("path=%s", quoted(scope["path"]))
+                response = failure(error, request)
+            await response(scope, receive, send)
 
-    async def _answer(self, request: Request) -> Response:
+    async def _answer(self, request: Request, held: ExitStack) -> Response:
         if request.method not in ("GET", "HEAD"):
             raise MethodNotAllowed(READ_ONLY)
         target = route(request.scope["path"], self._caches.resources)
@@ -151,7 +158,7 @@ class Application:
         if target is Page.OPENAPI_V3:
             return _document({"paths": {}}, MediaType())
         if isinstance(target, Objects):
-            return await self._objects(request, target)
+            return await self._objects(request, target, held)
         media = _media(request, DISCOVERY if target in (Page.API, Page.APIS) else DOCUMENTS)
         if media.as_:
             text = self._about().aggregated(media, core=target is Page.API)
@@ -189,7 +196,7 @@ class Application:
         excluded, verbose = query.getlist("exclude"), "verbose" in query
         return health.overall(page.value, checks, excluded=excluded, verbose=verbose)
 
-    async def _objects(self, request: Request, target: Objects) -> Response:
+    async def _objects(self, request: Request, target: Objects, held: ExitStack) -> Response:
         query, root = request.query_params.multi_items(), self._caches.root
         watches = not target.name and wants_watch(query)
         typed = is_typed(target.resource)
@@ -213,11 +220,17 @@ class Application:
         prefix = target.prefix(root)
         if watches:
             watch_options = WatchOptions.from_query(query)
+            held.callback(self._overload.watch(client_of(request)))
             cache = await self._cache(request, target)
             stream = await unless_gone(request, cache.watch(watch_options, prefix))
             return WatchResponse(stream, answers, cache.frames_of(target.version))
         list_options = ListOptions.from_query(query)
         cache = await self._cache(request, target)
+        weight = weight_of(list_options, prefix, cache.newest)
+        if not weight.is_cheap:
+            turn = self._overload.turn(client_of(request), weight.bytes)
+            held.callback(turn.leave)
+            await unless_gone(request, turn.come())
         page = await unless_gone(request, cache.list(list_options, prefix))
         return await unless_gone(request, self._listed(request, answers, cache, page))
 

@@ -35,6 +35,7 @@ from btreecache.server.counts import FrameCounts
 from btreecache.server.hidden import is_secret
 from btreecache.server.refusals import Forbidden
 from btreecache.source import Source
+from btreecache.tree import Tree
 from btreecache.watch_stream import WatchStream
 from btreecache.window import Bounds
 
@@ -148,6 +149,12 @@ class ResourceCache:
     def frames_of(self, version: str) -> FrameCounts:
         """What is counted of the watches in one version of the resource."""
         return self.frames.setdefault(version, FrameCounts())
+
+    @property
+    def newest(self) -> Tree[bytes, Element] | None:
+        """The newest state that it has, whether or not it may be served. O(1)."""
+        window = self.cache.state.window
+        return window.newest if window is not None else None
 
     async def first_list(self) -> None:
         """Wait until the cache was filled once, at most FIRST_LIST_S: it may have just begun."""

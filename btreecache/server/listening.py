@@ -20,6 +20,7 @@ from btreecache.server.access import Entrance, is_address, is_loopback
 from btreecache.server.application import application
 from btreecache.server.caches import Caches
 from btreecache.server.connection import Connection
+from btreecache.server.overload import Limits, Overload
 
 #: Seconds that answers under way may take after a signal; then they are cut off.
 GRACE_S = 5
@@ -134,19 +135,21 @@ def serve(
     sock: socket.socket,
     on_started: Callable[[], object],
     entrance: Entrance | None = None,
+    limits: Limits | None = None,
     *,
     shutdown_delay_s: float = 0.0,
 ) -> None:
     """Serve until SIGTERM or SIGINT, in the main thread. `on_started` is called once it answers.
 
     entrance           how it is to be reached; the default is as on loopback
+    limits             how much is done at a time
     shutdown_delay_s   after the signal, when /readyz fails already and everything else is as ever:
                        time for load balancers to send nobody here any more
     """
     entrance = entrance or Entrance()
     certificate = entrance.certificate
     config = uvicorn.Config(
-        application(caches, entrance),
+        application(caches, entrance, Overload(limits)),
         loop="asyncio",
         http=Connection,
         ws="none",

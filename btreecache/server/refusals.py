@@ -55,6 +55,17 @@ class Unreachable(Forbidden):
         return named | {"kind": self._resource}
 
 
+class TooManyRequests(BtreecacheError):
+    """The server is busy with as much as it does at a time."""
+
+    status = 429
+    reason = "TooManyRequests"
+    retry_after_s = 1
+
+    def __init__(self) -> None:
+        super().__init__("Too many requests, please try again later.")
+
+
 def status_of(error: BaseException) -> dict[str, object]:
     """The Status object of an error, as `errors.status`."""
     answer = status(error)
