@@ -115,7 +115,7 @@ def test_forms(standing: World, path: str, accept: str, content_type: str, begin
          "not a list"),
         (PODS + "?watch=1", "application/yaml", f"application/json;stream=watch, {PROTOBUF}"),
         ("/apis/g.io/v1/widgets", PROTOBUF, "application/json, application/yaml"),
-        ("/apis", PROTOBUF, "application/json"),
+        ("/apis", "text/html", "application/json, application/yaml, " + PROTOBUF),
     ],
 )  # fmt: skip
 def test_what_there_is_not(standing: World, path: str, accept: str, message: str) -> None:
