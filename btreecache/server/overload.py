@@ -71,8 +71,7 @@ def weight_of(options: ListOptions, prefix: bytes, newest: Tree[bytes, Element] 
         return Weight(PAGE_OBJECTS + 1, UNKNOWN_BYTES)
     end = prefix_end(prefix)
     objects, total = newest.count(prefix, end), newest.aggregate(VALUE_BYTES, prefix, end)
-    # With resourceVersion=0 a limit is not heeded, as upstream.
-    if options.filtered or options.limit <= 0 or options.resource_version == "0":
+    if options.filtered or options.limit <= 0:
         return Weight(objects, total)
     asked = min(options.limit, objects)
     return Weight(asked, total * asked // objects if objects else 0)

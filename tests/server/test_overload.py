@@ -209,7 +209,7 @@ def test_what_a_list_weighs(standing: World) -> None:
         (ListOptions(), PREFIX, Weight(COUNT, total)),
         (ListOptions(limit=10), PREFIX, Weight(10, 10 * total // COUNT)),
         (ListOptions(limit=10 * COUNT), PREFIX, Weight(COUNT, total)),
-        (ListOptions(limit=10, resource_version="0"), PREFIX, Weight(COUNT, total)),
+        (ListOptions(limit=10, resource_version="0"), PREFIX, Weight(10, 10 * total // COUNT)),
         (ListOptions(limit=1, label_selector="a=b"), PREFIX, Weight(COUNT, total)),
         (ListOptions(), PREFIX + b"b/", Weight(1, one)),
         (ListOptions(limit=1), PREFIX + b"none/", Weight(0, 0)),
