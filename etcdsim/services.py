@@ -212,6 +212,33 @@ v3lockpb.UnlockRequest
 v3lockpb.UnlockResponse
     header 1 etcdserverpb.ResponseHeader
 
+v3electionpb.LeaderKey
+    name 1 bytes
+    key 2 bytes
+    rev 3 int64
+    lease 4 int64
+v3electionpb.CampaignRequest
+    name 1 bytes
+    lease 2 int64
+    value 3 bytes
+v3electionpb.CampaignResponse
+    header 1 etcdserverpb.ResponseHeader
+    leader 2 LeaderKey
+v3electionpb.ProclaimRequest
+    leader 1 LeaderKey
+    value 2 bytes
+v3electionpb.ProclaimResponse
+    header 1 etcdserverpb.ResponseHeader
+v3electionpb.LeaderRequest
+    name 1 bytes
+v3electionpb.LeaderResponse
+    header 1 etcdserverpb.ResponseHeader
+    kv 2 mvccpb.KeyValue
+v3electionpb.ResignRequest
+    leader 1 LeaderKey
+v3electionpb.ResignResponse
+    header 1 etcdserverpb.ResponseHeader
+
 grpc.health.v1.HealthCheckRequest
     service 1 string
 grpc.health.v1.HealthCheckResponse
@@ -284,6 +311,13 @@ ROLE_REVOKE_PERMISSION = _method(_AUTH, "RoleRevokePermission")
 
 LOCK = _method("v3lockpb.Lock", "Lock")
 UNLOCK = _method("v3lockpb.Lock", "Unlock")
+
+_ELECTION = "v3electionpb.Election"
+CAMPAIGN = _method(_ELECTION, "Campaign")
+PROCLAIM = _method(_ELECTION, "Proclaim")
+LEADER = _method(_ELECTION, "Leader")
+OBSERVE = LEADER._replace(path=f"/{_ELECTION}/Observe", answers=True)
+RESIGN = _method(_ELECTION, "Resign")
 
 _HEALTH = (
     MESSAGES["grpc.health.v1.HealthCheckRequest"],

@@ -15,6 +15,7 @@ from etcdsim.auth import READ, WRITE
 from etcdsim.errors import ErrEmptyKey, ErrInvalidAuthToken, EtcdError
 from etcdsim.lease import Lessor
 from etcdsim.model import ALL, prefix_range
+from etcdsim.server.electing import check_leader
 from etcdsim.server.member import Member
 from etcdsim.server.messages import put_of, range_of, txn_of
 from etcdsim.txn import check_put, check_range, check_txn
@@ -28,7 +29,13 @@ _UNTRANSLATED = {
     for method in (services.DEFRAGMENT, services.HASH, services.HASH_KV, services.SNAPSHOT)
 }
 #: What a client inside the server does: its errors are text to it.
-_BY_CLIENT = {services.LOCK.path, services.UNLOCK.path}
+_BY_CLIENT = {
+    method.path
+    for method in (
+        *(services.LOCK, services.UNLOCK, services.CAMPAIGN, services.PROCLAIM),
+        *(services.RESIGN, services.LEADER),
+    )
+}
 _ADMIN = (
     *(services.AUTH_ENABLE, services.AUTH_DISABLE, services.AUTH_STATUS),
     *(services.USER_ADD, services.USER_LIST, services.USER_DELETE),
@@ -69,6 +76,10 @@ class Access:
             services.ROLE_GET: self._role_get,
             services.LOCK: self._lock,
             services.UNLOCK: self._delete_range,
+            services.CAMPAIGN: self._lock,
+            services.PROCLAIM: self._lead,
+            services.RESIGN: self._lead,
+            services.LEADER: self._leader,
         }
         if self._wide:
             checks |= {
@@ -89,8 +100,8 @@ class Access:
         # 3.4 looks at a token also when it asks for none.
         if check is None or not (self._auth.enabled or (token and self._member.version < (3, 5))):
             return
-        self._check_shape(method, request)
         try:
+            self._check_shape(method, request)
             check(self._auth.user_of(token) if token else None, request)
         except EtcdError as error:
             raw = method is services.ALARM and isinstance(error, ErrInvalidAuthToken)
@@ -109,8 +120,10 @@ class Access:
             check_put(put_of(request))
         elif method is wire.TXN:
             check_txn(txn_of(request, self._strict))
-        elif method is wire.DELETE_RANGE and not request.key:
+        elif method in (wire.DELETE_RANGE, services.UNLOCK) and not request.key:
             raise ErrEmptyKey
+        elif method in (services.PROCLAIM, services.RESIGN):
+            check_leader(request)
 
     def _with_token(self, user: _User, request: Any) -> None:
         """Anybody whose token is one."""
@@ -199,7 +212,15 @@ class Access:
         if known is None or request.role not in known.roles:
             self._auth.check_admin(user)
 
+    # What etcd's own client does for Lock and Election
+
     def _lock(self, user: _User, request: Any) -> None:
-        prefix = request.name + b"/"
-        self._auth.check(user, READ, *prefix_range(prefix))
-        self._auth.check(user, WRITE, prefix)
+        self._leader(user, request)
+        self._auth.check(user, WRITE, request.name + b"/")
+
+    def _leader(self, user: _User, request: Any) -> None:
+        self._auth.check(user, READ, *prefix_range(request.name + b"/"))
+
+    def _lead(self, user: _User, request: Any) -> None:
+        for kind in (READ, WRITE) if request.leader.key else ():
+            self._auth.check(user, kind, request.leader.key)

@@ -1,77 +1,115 @@
-"""The Lock service: a lock is the oldest key below a name; keys hang on the leases of their owners.
+"""The Lock service, and queues for what one may have at a time: the oldest key below a name owns
+it, and the keys hang on the leases of those who wait.
 
-What etcd's own service does through a client of its (`v3lock`, `concurrency.Mutex`), done on the
+What etcd's own services do through a client of its (`v3lock`, `concurrency.Mutex`), done on the
 member itself.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from etcdsim import services, wire
 from etcdsim.errors import EtcdError
-from etcdsim.lease import Lessor
 from etcdsim.model import prefix_range
 from etcdsim.server.member import Handlers, Member
 from etcdsim.server.writes import Writes
 
-_SESSION_TTL_S = 60  # of the lease that a lock gets whose client named none
-_KEEP_ALIVE_INTERVAL_S = 20.0
+_SESSION_TTL_S = 60  # of the lease that a client gets who named none; nobody keeps it alive
 
 
-def lock_handlers(member: Member, lessor: Lessor, writes: Writes) -> Handlers:
-    """What answers Lock and Unlock. `lessor`: the one of the member's model."""
-    locking = _Locking(member, lessor, writes)
-    return {services.LOCK: locking.lock, services.UNLOCK: locking.unlock}
+def lock_handlers(member: Member, writes: Writes) -> Handlers:
+    """What answers Lock and Unlock."""
+    locking = _Locking(member, writes)
+    return {
+        services.LOCK: by_client(locking.lock),
+        services.UNLOCK: by_client(locking.unlock),
+    }
 
 
-class _Locking:
-    def __init__(self, member: Member, lessor: Lessor, writes: Writes) -> None:
-        self._member, self._lessor, self._writes = member, lessor, writes
+def by_client(answer: Callable[[Any], Awaitable[Any]]) -> Callable[[Any], Awaitable[Any]]:
+    """The same, but errors lose their codes, as they do on their way through a client."""
 
-    async def lock(self, request: Any) -> Any:
-        """Answered once the caller owns the lock; a caller that gives up leaves the queue."""
-        lease = request.lease or await self._new_lease()
-        prefix = request.name + b"/"
-        key = prefix + b"%x" % lease
-        absent = wire.Compare(key=key, target="CREATE", create_revision=0)
-        put = wire.RequestOp(request_put=wire.PutRequest(key=key, lease=lease))
+    async def answered(request: Any) -> Any:
         try:
-            await self._writes.submit(wire.TXN, wire.TxnRequest(compare=[absent], success=[put]))
-            await self._wait(prefix, key, 0 if request.lease else lease)
-        except asyncio.CancelledError:
-            self._delete(key)
-            raise
-        return services.LOCK.response(header=self._member.header(), key=key)
+            return await answer(request)
+        except EtcdError as error:
+            raise EtcdError("UNKNOWN", error.text) from None
 
-    async def _new_lease(self) -> int:
-        request = services.LEASE_GRANT.request(TTL=_SESSION_TTL_S)
-        return int((await self._writes.submit(services.LEASE_GRANT, request)).ID)
+    return answered
 
-    async def _wait(self, prefix: bytes, key: bytes, own_lease: int) -> None:
-        """Until `key` is the oldest one with the prefix. O(waiting) for each write meanwhile."""
+
+class Queue:
+    """Queues of keys on a member."""
+
+    def __init__(self, member: Member, writes: Writes) -> None:
+        self._member, self._writes = member, writes
+
+    async def join(self, name: bytes, lease: int, value: bytes = b"") -> tuple[bytes, int, Any]:
+        """Put the key of a lease below a name, unless it is there -> (the key, the lease, the
+        TxnResponse: `succeeded` if it wasn't there, else the key as it is). The lease 0 means a new
+        one. Raises EtcdError."""
+        if not lease:
+            request = services.LEASE_GRANT.request(TTL=_SESSION_TTL_S)
+            lease = int((await self._writes.submit(services.LEASE_GRANT, request)).ID)
+        key = b"%s/%x" % (name, lease)
+        put = wire.RequestOp(request_put=wire.PutRequest(key=key, value=value, lease=lease))
+        get = wire.RequestOp(request_range=wire.RangeRequest(key=key))
+        return key, lease, await self.change(key, 0, put, get)
+
+    async def change(self, key: bytes, created: int, *ops: Any) -> Any:
+        """If `key` was created at a revision (0: isn't there) do the first operation, else the
+        second, if there is one -> the TxnResponse. Raises EtcdError."""
+        compare = wire.Compare(key=key, target="CREATE", create_revision=created)
+        request = wire.TxnRequest(compare=[compare], success=ops[:1], failure=ops[1:])
+        return await self._writes.submit(wire.TXN, request)
+
+    async def wait(self, name: bytes, created: int) -> None:
+        """Until no key below a name is older. O(waiting) for each write meanwhile."""
         changed = asyncio.Event()
         unsubscribe = self._member.subscribe(changed.set)
         try:
-            while True:
+            while any(kv.create_revision < created for kv in self.keys(name)):
                 changed.clear()
-                kvs = self._member.model.range(*prefix_range(prefix), keys_only=True).kvs
-                if not any(kv.key == key for kv in kvs):
-                    raise EtcdError("UNKNOWN", "mutex: session is expired")
-                if min(kvs, key=lambda kv: kv.create_revision).key == key:
-                    return
-                try:
-                    await asyncio.wait_for(changed.wait(), _KEEP_ALIVE_INTERVAL_S)
-                except TimeoutError:
-                    if own_lease:
-                        self._lessor.keep_alive(own_lease)
+                await changed.wait()
         finally:
             unsubscribe()
 
-    def _delete(self, key: bytes) -> asyncio.Future[Any]:
+    def keys(self, name: bytes) -> list[Any]:
+        """The keys below a name, the one that owns it first."""
+        kvs = self._member.model.range(*prefix_range(name + b"/")).kvs
+        return sorted(kvs, key=lambda kv: kv.create_revision)
+
+    def leave(self, key: bytes) -> asyncio.Future[Any]:
+        """Delete a key."""
         return self._writes.submit(wire.DELETE_RANGE, wire.DeleteRangeRequest(key=key))
 
+
+def created_at(joined: Any) -> int:
+    """The revision that made the key which `Queue.join` answered of."""
+    if joined.succeeded:
+        return int(joined.header.revision)
+    return int(joined.responses[0].response_range.kvs[0].create_revision)
+
+
+class _Locking:
+    def __init__(self, member: Member, writes: Writes) -> None:
+        self._member, self._queue = member, Queue(member, writes)
+
+    async def lock(self, request: Any) -> Any:
+        """Answered once the caller owns the lock; a caller that gives up leaves the queue."""
+        key, _, joined = await self._queue.join(request.name, request.lease)
+        try:
+            await self._queue.wait(request.name, created_at(joined))
+        except asyncio.CancelledError:
+            self._queue.leave(key)
+            raise
+        if not any(kv.key == key for kv in self._queue.keys(request.name)):
+            raise EtcdError("UNKNOWN", "mutex: session is expired")
+        return services.LOCK.response(header=self._member.header(), key=key)
+
     async def unlock(self, request: Any) -> Any:
-        await self._delete(request.key)
+        await self._queue.leave(request.key)
         return services.UNLOCK.response(header=self._member.header())

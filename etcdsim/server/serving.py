@@ -13,6 +13,7 @@ from etcdsim.model import Model
 from etcdsim.server.access import Access
 from etcdsim.server.admin import Admin
 from etcdsim.server.auth import auth_handlers, keep_passwords
+from etcdsim.server.electing import election_handlers
 from etcdsim.server.faulty import FaultyListening
 from etcdsim.server.hashing import hash_compactions
 from etcdsim.server.kv import kv_handlers
@@ -108,7 +109,8 @@ class Simulation:
         handlers = {
             **self._appliers(),
             **watch_handlers(self.member),
-            **lock_handlers(self.member, self.lessor, self.writes),
+            **lock_handlers(self.member, self.writes),
+            **election_handlers(self.member, self.writes),
         }
         if self._journal is not None:
             handlers = self._journal.guard(handlers)

@@ -114,6 +114,14 @@ EVERYTHING: list[tuple[wire.Method, dict[str, Any]]] = [
     (wire.WATCH, {"key": b"w", "watch_id": 7}),
     (services.LOCK, {"name": b"r/lock", "lease": LEASE}),
     (services.UNLOCK, {"key": b"w"}),
+    (services.UNLOCK, {"key": b""}),
+    (services.CAMPAIGN, {"name": b"r/chair", "lease": LEASE, "value": b"v"}),
+    *((method, {"name": b"r/chair"}) for method in (services.LEADER, services.OBSERVE)),
+    *(
+        (method, {"leader": {"name": b"r/chair", "key": b"r/chair/47", "rev": 1, "lease": LEASE}})
+        for method in (services.PROCLAIM, services.RESIGN)
+    ),
+    *((method, {}) for method in (services.PROCLAIM, services.RESIGN)),
 ]
 
 #: What somebody may who may read [b, d) and [d, f), write w and do both in r/, in keys and ranges.
@@ -163,6 +171,10 @@ KEYS: list[tuple[wire.Method, dict[str, Any]]] = [
     (wire.WATCH, {"key": b"a", "start_revision": -5}),
     (wire.WATCH, {"key": b"b", "start_revision": -5}),
     (services.LOCK, {"name": b"f", "lease": LEASE}),
+    (services.CAMPAIGN, {"name": b"f", "lease": LEASE}),
+    *((method, {"name": b"f"}) for method in (services.LEADER, services.OBSERVE)),
+    *((method, {"leader": {"key": b"w", "lease": LEASE}})
+      for method in (services.PROCLAIM, services.RESIGN)),
     (services.USER_CHANGE_PASSWORD, {"name": "ann", "password": "other"}),
 ]  # fmt: skip
 
@@ -296,7 +308,8 @@ class Asking:
             iter(requests.get, None), TIMEOUT_S, metadata
         )
         try:
-            return _settled(row, row.method.response.FromString(next(call)))
+            answer = next(call, None)
+            return answer and _settled(row, row.method.response.FromString(answer))
         finally:
             call.cancel()
             requests.put(None)
@@ -312,6 +325,7 @@ def _settled(row: Row, answer: Any) -> str:
         answer.ClearField("hash")
     if row.method is services.LEASE_TIME_TO_LIVE:
         answer.TTL = min(answer.TTL, 1)
+        answer.keys.sort()
     if row.method is services.LEASE_LEASES:
         ids = sorted(lease.ID for lease in answer.leases)
         return f"{answer.header} {ids}"

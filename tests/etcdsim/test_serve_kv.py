@@ -16,6 +16,8 @@ from etcdsim.model import Model  # noqa: E402
 from etcdsim.server.listening import listen  # noqa: E402
 from etcdsim.server.member import parse_version  # noqa: E402
 from etcdsim.server.serving import Simulation  # noqa: E402
+from tests.etcdsim import election_calls, hostile  # noqa: E402
+from tests.etcdsim.served import Served  # noqa: E402
 
 MIB = 1024 * 1024
 
@@ -428,7 +430,7 @@ def test_locks_are_given_in_the_order_of_asking() -> None:
         await client.ask(services.UNLOCK, key=first.key)
         assert (await waiting).key == b"lock/8"
         refused = await client.refused(services.LOCK, name=b"lock", lease=99)
-        assert refused == ("NOT_FOUND", "etcdserver: requested lease not found")
+        assert refused == ("UNKNOWN", "etcdserver: requested lease not found")
 
     talk(story)
 
@@ -477,3 +479,18 @@ def test_users_and_roles() -> None:
         )
 
     talk(story)
+
+
+def test_elections() -> None:
+    """`tests/interop/test_etcdsim_election.py` holds all of it against a real etcd."""
+    with Served() as served, hostile.connect(served.endpoint) as channel:
+        answers = list(election_calls.story(channel))
+    told = [answer for answer in answers if isinstance(answer, list)]
+    assert [[kv.value for kv in kvs] for kvs in told] == [
+        [value] * 2 for value in (b"one", b"again", b"news", b"not yet", b"")
+    ]
+    leaders = [answer.leader.key for answer in answers if hasattr(answer, "leader")]
+    assert leaders == [b"chair/71"] * 3 + [b"chair/72", b"chair/73"]
+    refused = [answer for answer in answers if isinstance(answer, tuple)]
+    assert {code for code, _ in refused} == {"UNKNOWN"}
+    assert len(refused) == 11
