@@ -54,7 +54,8 @@ class _Electing:
         return services.CAMPAIGN.response(header=joined.header, leader=leader)
 
     async def _proclaim(self, leader: Any, request: Any) -> Any:
-        put = wire.PutRequest(key=leader.key, value=request.value, lease=leader.lease)
+        lease = await self._queue.session(leader.lease)
+        put = wire.PutRequest(key=leader.key, value=request.value, lease=lease)
         op = wire.RequestOp(request_put=put)
         done = await self._queue.change(leader.key, leader.rev, op)
         if not done.succeeded:
@@ -68,6 +69,7 @@ class _Electing:
 
     async def resign(self, request: Any) -> Any:
         check_leader(request)
+        await self._queue.session(request.leader.lease)  # etcd's has no other use for it either
         delete = wire.DeleteRangeRequest(key=request.leader.key)
         op = wire.RequestOp(request_delete_range=delete)
         done = await self._queue.change(request.leader.key, request.leader.rev, op)

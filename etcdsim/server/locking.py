@@ -47,13 +47,17 @@ class Queue:
     def __init__(self, member: Member, writes: Writes) -> None:
         self._member, self._writes = member, writes
 
+    async def session(self, lease: int) -> int:
+        """A lease; 0 means a new one. Raises EtcdError."""
+        if lease:
+            return lease
+        request = services.LEASE_GRANT.request(TTL=_SESSION_TTL_S)
+        return int((await self._writes.submit(services.LEASE_GRANT, request)).ID)
+
     async def join(self, name: bytes, lease: int, value: bytes = b"") -> tuple[bytes, int, Any]:
         """Put the key of a lease below a name, unless it is there -> (the key, the lease, the
-        TxnResponse: `succeeded` if it wasn't there, else the key as it is). The lease 0 means a new
-        one. Raises EtcdError."""
-        if not lease:
-            request = services.LEASE_GRANT.request(TTL=_SESSION_TTL_S)
-            lease = int((await self._writes.submit(services.LEASE_GRANT, request)).ID)
+        TxnResponse: `succeeded` if it wasn't there, else the key as it is). Raises EtcdError."""
+        lease = await self.session(lease)
         key = b"%s/%x" % (name, lease)
         put = wire.RequestOp(request_put=wire.PutRequest(key=key, value=value, lease=lease))
         get = wire.RequestOp(request_range=wire.RangeRequest(key=key))

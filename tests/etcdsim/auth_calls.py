@@ -327,7 +327,8 @@ def _settled(row: Row, answer: Any) -> str:
         answer.TTL = min(answer.TTL, 1)
         answer.keys.sort()
     if row.method is services.LEASE_LEASES:
-        ids = sorted(lease.ID for lease in answer.leases)
+        # That of a lease nobody named is drawn.
+        ids = sorted(lease.ID if lease.ID < 1000 else 0 for lease in answer.leases)
         return f"{answer.header} {ids}"
     return str(answer)
 

@@ -1,4 +1,4 @@
-"""Who may do what: the rules alone, without a server. `tests/interop/test_etcdsim_auth.py` holds
+"""Who may do what: the rules alone, without a server. `tests/interop/test_etcdsim_stories.py` holds
 them against a real etcd, over the wire."""
 
 from __future__ import annotations

@@ -34,10 +34,10 @@ def test_crc32c() -> None:
 
 def test_crc32c_of_long_data() -> None:
     """Around each size at which it is halved once more, at once and in two parts."""
-    data = Random(1).randbytes(30_000)
-    for doubled in range(6):
+    data = Random(1).randbytes(15_000)
+    for doubled in range(5):
         for bits in (6777 << doubled, (6777 << doubled) - (484 << doubled)):
-            for size in range(bits // 8 - 1, bits // 8 + 3):
+            for size in range(bits // 8, bits // 8 + 2):
                 slow = slow_crc32c(data[:size])
                 assert crc32c(data[:size]) == slow
                 cut = size // 3

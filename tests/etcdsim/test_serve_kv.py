@@ -482,7 +482,7 @@ def test_users_and_roles() -> None:
 
 
 def test_elections() -> None:
-    """`tests/interop/test_etcdsim_election.py` holds all of it against a real etcd."""
+    """`tests/interop/test_etcdsim_stories.py` holds all of it against a real etcd."""
     with Served() as served, hostile.connect(served.endpoint) as channel:
         answers = list(election_calls.story(channel))
     told = [answer for answer in answers if isinstance(answer, list)]

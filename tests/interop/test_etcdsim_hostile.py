@@ -64,17 +64,6 @@ def test_a_real_3_4_ends_each_call_with_the_same_code(data_dir: Path) -> None:
             assert outcome(channel, row)[0] == expected, row.name
 
 
-@pytest.mark.parametrize("version", ["3.4.23", "3.5.30"])
-def test_an_empty_range_end_means_the_same(version: str, data_dir: Path) -> None:
-    with (
-        EtcdServer(etcd_binary(version[:3]), data_dir) as etcd,
-        EtcdsimServer(f"--emulated-version={version}") as etcdsim,
-        hostile.connect(etcd.endpoint) as real,
-        hostile.connect(etcdsim.endpoint) as simulated,
-    ):
-        assert hostile.empty_ends(simulated) == hostile.empty_ends(real)
-
-
 # What they cost: the memory of the process, measured.
 
 
