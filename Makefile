@@ -26,7 +26,7 @@ export BTREECACHE_APISERVERS_DIR ?= $(APISERVERS_DIR)
 SIZES ?= 10000 100000 1000000
 REF ?= main
 
-.PHONY: check test lint type fmt interop interop-apiservers interop-suites sim machines bench bench-etcdsim bench-archive bench-compare bench-plots bench-reads bench-lists bench-transcode fuzz constraints \
+.PHONY: check test lint type fmt interop interop-apiservers interop-suites sim machines bench bench-etcdsim bench-archive bench-compare bench-plots bench-reads bench-lists bench-transcode fuzz load constraints \
 	clean help
 
 help: ## this list
@@ -115,6 +115,11 @@ bench-transcode: $(READY) ## protobuf <-> JSON beside other parsers
 
 fuzz: $(READY) ## hostile requests: make fuzz SEEDS=1000, 1,000 requests each
 	$(BIN)/python -m tests.fuzz --seeds 0:$(SEEDS)
+
+# Not in CI, where a sample runs: 100 s, and the machine for itself.
+load: $(READY) ## serve with 1,000 watches, 500 writes/s, 54 readers; every answer judged
+	.ci/install-etcd $(ETCD_DIR)
+	@$(BIN)/python -m tests.load --etcd $(ETCD_DIR)/3.5/etcd --seed $(SEED)
 
 bench-pipeline: $(READY) ## from wire to window, and initial loads: make bench-pipeline OBJECTS=1000000
 	BTREECACHE_VERIFY=0 $(BIN)/python -m tests.pipeline $(OBJECTS:%=--objects %)
