@@ -10,7 +10,10 @@ ANSWER_S = 120.0
 
 
 class Connection:
-    """Requests on one connection, one after the other, of a client called `agent`. Raises OSError, EOFError, TimeoutError."""
+    """Requests on one connection, one after the other, of a client called `agent`.
+
+    Raises OSError, EOFError, TimeoutError.
+    """
 
     def __init__(self, host: str, port: int, agent: str) -> None:
         self._host, self._port = host, port
