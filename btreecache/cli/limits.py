@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from btreecache.cli import arguments
 
 if TYPE_CHECKING:
+    from btreecache.server.connection import ConnectionLimits
     from btreecache.server.overload import Limits
 
-LISTS, LIST_BYTES, WATCHES = 16, 512 << 20, 20_000
+LISTS, LIST_BYTES, WATCHES, CONNECTIONS, WRITE_S = 16, 512 << 20, 10_000, 12_000, 60.0
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -28,10 +29,25 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--max-watches", type=arguments.positive, default=WATCHES, metavar="N",
         help=f"watches at a time, at most half of them one client's (default {WATCHES})",
     )  # fmt: skip
+    parser.add_argument(
+        "--max-connections", type=arguments.positive, default=CONNECTIONS, metavar="N",
+        help=f"connections at a time; more get 429 (default {CONNECTIONS})",
+    )  # fmt: skip
+    parser.add_argument(
+        "--write-timeout", type=arguments.duration_s, default=WRITE_S, metavar="DURATION",
+        help="cut off a client that takes less than 64 KiB of its answer for so long (default 60s)",
+    )  # fmt: skip
 
 
-def named(options: argparse.Namespace) -> Limits:
-    """What the flags say."""
+def connections(options: argparse.Namespace) -> ConnectionLimits:
+    """What the flags say of connections."""
+    from btreecache.server.connection import ConnectionLimits
+
+    return ConnectionLimits(connections=options.max_connections, write_s=options.write_timeout)
+
+
+def lists(options: argparse.Namespace) -> Limits:
+    """What the flags say of lists and watches."""
     from btreecache.server.fairness import Bounds
     from btreecache.server.overload import Limits
 

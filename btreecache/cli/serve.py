@@ -116,8 +116,8 @@ def run(options: argparse.Namespace) -> int:
         )  # fmt: skip
         print(f"try: kubectl --server {url} get pods -A", file=sys.stderr)
         listening.serve(
-            caches, sock, lambda: print(url, flush=True), guarded, limits.named(options),
-            shutdown_delay_s=options.shutdown_delay,
+            caches, sock, lambda: print(url, flush=True), guarded, limits.lists(options),
+            connections=limits.connections(options), shutdown_delay_s=options.shutdown_delay,
         )  # fmt: skip
     return 0
 

@@ -8,6 +8,7 @@ hidden        Secrets
 caches        one cache for each resource, begun when it is first wanted
 sending       bodies and watches, to a client that may go
 failures      errors as answers
+bounded       requests that are too large
 certificates  TLS, and who a client's certificate says it is
 access        by which names, by whom, and what nobody is shown
 counts        what is counted of requests and watches

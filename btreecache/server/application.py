@@ -43,6 +43,7 @@ from btreecache.options import GetOptions, ListOptions, WatchOptions, wants_watc
 from btreecache.reads import ListPage
 from btreecache.server import discovery, health
 from btreecache.server.access import Access, Entrance
+from btreecache.server.bounded import Bounded
 from btreecache.server.caches import Caches, ResourceCache, is_typed
 from btreecache.server.counts import RequestCounts
 from btreecache.server.documents import Documents, tagged, written
@@ -80,8 +81,8 @@ _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 def application(
     caches: Caches, entrance: Entrance | None = None, overload: Overload | None = None
 ) -> ASGIApp:
-    """The application over caches, from the outside in: counting, access, answers, which take
-    turns. Its lifespan begins the caches that were named at the start, and ends all of them.
+    """The application over caches, from the outside in: counting, limits, access, answers, which
+    take turns. Its lifespan begins the caches that were named at the start, and ends all of them.
     `entrance`: how it is to be reached, by default as on loopback."""
 
     @asynccontextmanager
@@ -96,8 +97,8 @@ def application(
 
     counts = RequestCounts()
     answers = Application(caches, overload=overload, metrics=Exposition(caches, counts).text)
-    access = Access(answers, entrance or Entrance())
-    observed = Observed(access, lambda: caches.resources, counts)
+    bounded = Bounded(Access(answers, entrance or Entrance()))
+    observed = Observed(bounded, lambda: caches.resources, counts)
     return Router(default=observed, lifespan=lifespan, redirect_slashes=False)
 
 

@@ -19,7 +19,7 @@ from btreecache.errors import BadRequest, Unavailable
 from btreecache.server.access import Entrance, is_address, is_loopback
 from btreecache.server.application import application
 from btreecache.server.caches import Caches
-from btreecache.server.connection import Connection
+from btreecache.server.connection import Connection, ConnectionLimits
 from btreecache.server.overload import Limits, Overload
 
 #: Seconds that answers under way may take after a signal; then they are cut off.
@@ -137,27 +137,31 @@ def serve(
     entrance: Entrance | None = None,
     limits: Limits | None = None,
     *,
+    connections: ConnectionLimits | None = None,
     shutdown_delay_s: float = 0.0,
 ) -> None:
     """Serve until SIGTERM or SIGINT, in the main thread. `on_started` is called once it answers.
 
     entrance           how it is to be reached; the default is as on loopback
     limits             how much is done at a time
+    connections        how many, and how long they may take
     shutdown_delay_s   after the signal, when /readyz fails already and everything else is as ever:
                        time for load balancers to send nobody here any more
     """
     entrance = entrance or Entrance()
     certificate = entrance.certificate
+    connections = connections or ConnectionLimits()
     config = uvicorn.Config(
         application(caches, entrance, Overload(limits)),
         loop="asyncio",
-        http=Connection,
+        http=Connection.limited(connections),
         ws="none",
         lifespan="on",
         log_config=None,
         access_log=False,
         server_header=False,
         proxy_headers=False,
+        timeout_keep_alive=connections.idle_s,  # type: ignore[arg-type]
         timeout_graceful_shutdown=GRACE_S,
         ssl_context_factory=(lambda *_: certificate.context) if certificate else None,
         callback_notify=entrance.refresh,

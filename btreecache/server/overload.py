@@ -49,8 +49,8 @@ class Limits:
 
     lists: Bounds = field(default_factory=Bounds)
     queue_s: float = 15.0
-    watches: int = 20_000
-    client_watches: int = 10_000
+    watches: int = 10_000
+    client_watches: int = 5_000
 
 
 class Weight(NamedTuple):
