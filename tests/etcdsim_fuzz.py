@@ -46,6 +46,8 @@ CODES = {
     "UNIMPLEMENTED", "RESOURCE_EXHAUSTED",
 }  # fmt: skip
 #: Of what Python's parser refuses and etcd's takes.
+#: Whose requests have fields that 3.4 doesn't know, and so takes whatever they are.
+GREW = (services.MEMBER_LIST, services.USER_ADD, services.USER_CHANGE_PASSWORD)
 ONLY_PYTHON = "cannot parse invalid wire-format data"
 
 
@@ -258,7 +260,8 @@ def run_seed(seed: int, requests: int, binary: Path | None) -> dict[str, Any]:
         messages = Messages(seed)
         for _ in range(requests):
             sent = messages.next()
-            if binary is not None and may_differ(sent):
+            grew = version < "3.5" and sent.method in GREW and taken(sent) is None
+            if binary is not None and (grew or may_differ(sent)):
                 counts["passed over"] += 1
                 continue
             calls = [side.start(sent) for side in sides]

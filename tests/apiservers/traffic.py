@@ -310,12 +310,23 @@ class World:
         ]
 
     async def judge(
-        self, watch: Watch, scope: str, start: int, only: Key | None = None, *, whole: bool = True
+        self,
+        watch: Watch,
+        scope: str,
+        start: int,
+        only: Key | None = None,
+        *,
+        whole: bool = True,
+        since: int = 0,
     ) -> None:
-        """Compare what came with what is owed; `whole`: wait for all that is owed by now."""
+        """Compare what came with what is owed; `whole`: wait for all that is owed by now. One that
+        began at the revision `since` may end when that is compacted."""
         owed = self._owed(scope, start, only)
         puts = [change.revision for change in owed if change.type != "DELETED"]
         arrived = not whole or not puts or await watch.reach(puts[-1] or 0, PATIENCE_S)
+        if since and not arrived and isinstance(watch.ended, Expired):
+            await self._may_expire(since, watch.ended)
+            arrived = True
         events = self.own(watch.events)
         problem = wrong_events(events, owed) or wrong_bookmark(events, owed)
         what = f"watch of {self.resource.plural} in {scope!r} from change {start}:"
@@ -353,10 +364,7 @@ class World:
                 self._created += 1
                 body = self.resource.new(self.rng, scope, f"n{self._created}")
                 await self._write("post", self.resource.url(scope), body, 201)
-            if isinstance(watch.ended, Expired):
-                await self._may_expire(revision, watch.ended)
-                return
-            await self.judge(watch, scope, start)
+            await self.judge(watch, scope, start, since=revision)
 
     async def do_watch_one(self) -> None:
         """Of a single object."""
@@ -366,7 +374,7 @@ class World:
         params = {"resourceVersion": revision, "fieldSelector": selector, "timeoutSeconds": 60}
         async with self.api.watch(self.resource.url(key[0]), **params) as watch:
             await self._write_something(key)
-            await self.judge(watch, key[0], start, key)
+            await self.judge(watch, key[0], start, key, since=revision)
 
     async def do_watch_list(self) -> None:
         """A watch that begins with the state: that of a revision no older than the last write."""
