@@ -13,18 +13,51 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from btreecache.errors import BadRequest
 
 #: What this project can do with any resource, in the order of discovery.
 VERBS = ("get", "list", "watch")
 
-_DNS_LABEL = r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?"
+DNS_LABEL = r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?"
 _SPEC = re.compile(
-    rf"(?:(?P<group>{_DNS_LABEL}(?:\.{_DNS_LABEL})*)?/)?(?P<version>{_DNS_LABEL})/"
-    rf"(?P<plural>{_DNS_LABEL}):(?P<kind>[A-Z][A-Za-z0-9]{{0,62}})"
+    rf"(?:(?P<group>{DNS_LABEL}(?:\.{DNS_LABEL})*)?/)?(?P<version>{DNS_LABEL})/"
+    rf"(?P<plural>{DNS_LABEL}):(?P<kind>[A-Z][A-Za-z0-9]{{0,62}})"
     r"(?::(?P<scope>namespaced|cluster))?(?:=(?P<prefix>/.*))?"
 )
+
+
+class PrinterColumn(NamedTuple):
+    """A column that a definition declares: what a JSON path finds, shown as a type."""
+
+    name: str
+    type: str
+    path: str
+    format: str = ""
+    description: str = ""
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Custom:
+    """What the definition of a custom resource says (definitions.py), and no code does.
+
+    renamed      its versions, served or not, if they differ by apiVersion alone: objects stored as
+                 one may be served as any other
+    columns      by version; none: Name and Age
+    selectable   the fields that selectors may name, as JSON paths
+    """
+
+    singular: str
+    list_kind: str
+    renamed: tuple[str, ...] = ()
+    columns: tuple[tuple[str, tuple[PrinterColumn, ...]], ...] = ()
+    selectable: tuple[str, ...] = ()
+
+    def columns_of(self, version: str) -> tuple[PrinterColumn, ...]:
+        """What it declares in a version."""
+        return dict(self.columns).get(version, ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +67,7 @@ class Resource:
     group        empty for the core group
     versions     preferred first
     storage      where its keys are: below the root, or from the top if it begins with a slash
+    custom       of a resource that a CustomResourceDefinition makes
     """
 
     group: str
@@ -44,11 +78,12 @@ class Resource:
     storage: str
     short_names: tuple[str, ...] = ()
     categories: tuple[str, ...] = ()
+    custom: Custom | None = None
 
     @property
     def singular(self) -> str:
         """As servers since 1.27 say it and clients accept it: the kind in lower case."""
-        return self.kind.lower()
+        return self.custom.singular if self.custom else self.kind.lower()
 
     @property
     def dotted(self) -> str:
@@ -58,7 +93,7 @@ class Resource:
     @property
     def list_kind(self) -> str:
         """The kind of its lists."""
-        return f"{self.kind}List"
+        return self.custom.list_kind if self.custom else f"{self.kind}List"
 
     def prefix(self, root: bytes = b"/registry") -> bytes:
         """The etcd prefix of all its keys, which ends with a slash."""
@@ -104,6 +139,7 @@ class Resources:
 
     all: tuple[Resource, ...]
     _by_version: dict[tuple[str, str, str], Resource] = field(init=False, repr=False, compare=False)
+    _by_name: dict[tuple[str, str], Resource] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         table: dict[tuple[str, str, str], Resource] = {}
@@ -114,6 +150,11 @@ class Resources:
                     raise BadRequest(f"resource {'/'.join(path)} is declared twice")
                 table[path] = resource
         object.__setattr__(self, "_by_version", table)
+        object.__setattr__(self, "_by_name", {(one.group, one.plural): one for one in self.all})
+
+    def find(self, group: str, plural: str) -> Resource | None:
+        """The resource of a group, in whatever versions. O(1)."""
+        return self._by_name.get((group, plural))
 
     def get(self, group: str, version: str, plural: str) -> Resource | None:
         """The resource of a request's path; None if there is none. O(1)."""
@@ -137,7 +178,7 @@ class Resources:
         found: dict[str, dict[str, None]] = {}
         for resource in self.all:
             found.setdefault(resource.group, {}).update(dict.fromkeys(resource.versions))
-        return {group: tuple(sorted(versions, key=_rank)) for group, versions in found.items()}
+        return {group: by_preference(versions) for group, versions in found.items()}
 
     def of(self, group: str, version: str) -> Iterator[Resource]:
         """The resources of one group version, by plural."""
@@ -156,6 +197,11 @@ class Resources:
 
 
 _VERSION = re.compile(r"v(\d+)(?:(alpha|beta)(\d+))?")
+
+
+def by_preference(versions: Iterable[str]) -> tuple[str, ...]:
+    """Versions as Kubernetes prefers them. O(n log n)."""
+    return tuple(sorted(versions, key=_rank))
 
 
 def _rank(version: str) -> tuple[int, int, int, str]:

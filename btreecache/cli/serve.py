@@ -51,6 +51,10 @@ def add_parser(commands: Any) -> None:
         " start; may be repeated",
     )  # fmt: skip
     parser.add_argument(
+        "--no-crds", action="store_true",
+        help="--etcd: don't serve the custom resources that its CustomResourceDefinitions define",
+    )  # fmt: skip
+    parser.add_argument(
         "--warm", action="append", default=[], metavar="NAME[,..]",
         help="follow these from the start (pods, deployments.apps, ..), others when they are first"
         " asked for; /readyz waits for them",
@@ -111,6 +115,7 @@ def run(options: argparse.Namespace) -> int:
             source, resources, root=options.prefix, at_start=at_start,
             features=features, history=options.history or "source", rng=Random(),
             allow_secrets=secrets,
+            follows_definitions=bool(options.etcd) and not options.no_crds,
             archive=archive.history if archive else None,
             transform=serve_as(options.serve_as) if options.serve_as else None,
         )  # fmt: skip

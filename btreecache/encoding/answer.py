@@ -19,6 +19,7 @@ from btreecache.encoding.media import MediaType
 from btreecache.encoding.metadata import MetadataForm
 from btreecache.encoding.protobuf_list import protobuf_list
 from btreecache.encoding.refusals import NotAcceptable
+from btreecache.encoding.renamed import RenamedForm
 from btreecache.encoding.table import IncludeObject, table_chunks, table_frame_object
 from btreecache.encoding.text import pretty, pretty_chunks, yaml, yaml_list
 from btreecache.encoding.values import Values
@@ -35,6 +36,8 @@ def form_of(
     `typed`: it is a built-in type."""
     if media.as_.startswith("Partial"):
         return MetadataForm(resource, media.version, values)
+    if resource.custom is not None and resource.custom.renamed:
+        return RenamedForm(resource, version, values)
     return Form(resource, version, typed, values)
 
 
@@ -93,7 +96,7 @@ class Answers:
         return Body(
             table_chunks(
                 form.resource, rows, meta.members(), now_s=self.clock(),
-                include_object=self.include, version=self.media.version,
+                include_object=self.include, version=self.media.version, api=form.version,
             )
         )  # fmt: skip
 
@@ -101,7 +104,7 @@ class Answers:
         try:
             return table_frame_object(
                 self.form.resource, text, now_s=self.clock(), include_object=self.include,
-                version=self.media.version, is_first=is_first,
+                version=self.media.version, is_first=is_first, api=self.form.version,
             )  # fmt: skip
         except Unreadable as error:
             raise NotAcceptable(f"no table of this: {error}") from error

@@ -51,6 +51,7 @@ NO_OBJECT = "stored as something that is no JSON object"
 class Form:
     """Immutable; any thread.
 
+    version             of the API that was asked
     kind, api_version   what the objects are; list_kind: their lists
     typed               lists as structs are written, with items without kind and apiVersion
     begins              what the JSON of an object as stored begins with if it can be served as it
@@ -62,11 +63,12 @@ class Form:
 
     __slots__ = (
         "api_version", "begins", "kind", "list_kind", "protobuf_head", "resource", "typed",
-        "values",
+        "values", "version",
     )  # fmt: skip
 
     def __init__(self, resource: Resource, version: str, typed: bool, values: Values) -> None:
         self.resource, self.typed, self.values = resource, typed, values
+        self.version = version
         self.kind, self.list_kind = resource.kind, resource.list_kind
         self.api_version = resource.group_version(version)
         kind, version_text = self.kind.encode(), self.api_version.encode()

@@ -70,15 +70,17 @@ def table_chunks(
     now_s: float,
     include_object: IncludeObject = "Metadata",
     version: MetaVersion = "v1",
+    api: str = "",
 ) -> Iterator[bytes]:
     """A list as a Table, in chunks as body.joined makes them.
 
     `elements`: in order, each with its value as JSON text; taken one at a time. `meta`: the
     members of the list's metadata (PageMeta.members). `now_s`: what ages are counted to, in seconds
-    since 1970. Memory: one chunk and one row. Raises Unreadable, naming the key, at an element
-    whose text is no JSON object: then what was sent before is worth nothing.
+    since 1970. `api`: the version of the resource's group. Memory: one chunk and one row. Raises
+    Unreadable, naming the key, at an element whose text is no JSON object: then what was sent
+    before is worth nothing.
     """
-    writer = _Writer(columns_of(resource), include_object, version, now_s)
+    writer = _Writer(columns_of(resource, api), include_object, version, now_s)
     return joined(_parts(writer, resource, elements, meta))
 
 
@@ -109,6 +111,7 @@ def table_frame_object(
     include_object: IncludeObject = "Metadata",
     version: MetaVersion = "v1",
     is_first: bool = True,
+    api: str = "",
 ) -> bytes:
     """One object as a Table of one row, on one line: the object of a watch frame, bookmarks
     included (ERROR frames hold their Status as ever), and with a newline the answer to a GET.
@@ -117,7 +120,7 @@ def table_frame_object(
     columns are (`is_first`), in later ones columnDefinitions is null. O(len(text)). Raises
     Unreadable if the text is no JSON object.
     """
-    writer = _Writer(columns_of(resource), include_object, version, now_s)
+    writer = _Writer(columns_of(resource, api), include_object, version, now_s)
     row = writer.row(text)
     head = writer.head({"resourceVersion": writer.resource_version}, with_columns=is_first)
     line = b"%b%b]}" % (head, row)
@@ -152,7 +155,8 @@ class _Writer:
         one = {name: _decoded(members[name]) for name in self._columns.reads if name in members}
         metadata, shown = _metadata_of(members)
         self.resource_version = text_under(shown, "resourceVersion")
-        one[METADATA] = shown
+        if METADATA not in self._columns.reads or not isinstance(one.get(METADATA), dict):
+            one[METADATA] = shown
         row: dict[str, object] = {"cells": self._columns.cells(one, self._now_s)}
         completed = self._columns.completed
         if completed is not None and (reason := completed(one)):

@@ -3,9 +3,11 @@
 refusals      what only a server has to refuse
 routing       what a path asks for
 discovery     what there is to be asked
-documents     the same as bytes, made once
+documents     that, as it goes out: made once, with an ETag
+health        whether it is well, as load balancers ask
 hidden        Secrets
 caches        one cache for each resource, begun when it is first wanted
+definitions   custom resources that come and go with their definitions
 sending       bodies and watches, to a client that may go
 failures      errors as answers
 bounded       requests that are too large

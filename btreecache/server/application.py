@@ -46,6 +46,7 @@ from btreecache.server.access import Access, Entrance
 from btreecache.server.bounded import Bounded
 from btreecache.server.caches import Caches, ResourceCache, is_typed
 from btreecache.server.counts import RequestCounts
+from btreecache.server.definitions import Definitions
 from btreecache.server.documents import Documents, tagged, written
 from btreecache.server.failures import failure
 from btreecache.server.metrics import Exposition
@@ -90,9 +91,12 @@ def application(
         threads = ThreadPoolExecutor(THREADS, "btreecache-server")
         asyncio.get_running_loop().set_default_executor(threads)
         caches.start()
+        following = asyncio.ensure_future(Definitions(caches).run())
         try:
             yield
         finally:
+            caches.stop()
+            await following
             await asyncio.to_thread(caches.close)
 
     counts = RequestCounts()

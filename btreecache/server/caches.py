@@ -33,7 +33,7 @@ from btreecache.reads import Answer, ListPage
 from btreecache.resources import BUILT_IN, Resource, Resources
 from btreecache.server.counts import FrameCounts
 from btreecache.server.hidden import is_secret
-from btreecache.server.refusals import Forbidden
+from btreecache.server.refusals import Forbidden, UnknownPath
 from btreecache.source import Source
 from btreecache.tree import Tree
 from btreecache.watch_stream import WatchStream
@@ -50,6 +50,9 @@ CLOSERS = 16
 
 #: Fields that the API server indexes. The pods of a node are what its agents ask for.
 INDEXED: dict[tuple[str, str], tuple[str, ...]] = {("", "pods"): ("spec.nodeName",)}
+
+#: The resource of CustomResourceDefinitions.
+DEFINITIONS = "apiextensions.k8s.io", "customresourcedefinitions"
 
 #: Kept as objects of the core group: in their own they would have to be converted.
 _CONVERTED = {("events.k8s.io", "events")}
@@ -105,7 +108,7 @@ class ResourceCache:
         fields = (
             fields_of(*name)
             if is_typed(resource)
-            else custom_fields((), namespaced=resource.namespaced)
+            else custom_fields(_selectable(resource), namespaced=resource.namespaced)
         )
         codec = Kubernetes(fields.fields)
         prefix = resource.prefix(root)
@@ -177,6 +180,20 @@ class ResourceCache:
         return await self._async.watch(options.defaulted(self._features), prefix)
 
 
+def _selectable(resource: Resource) -> tuple[str, ...]:
+    return resource.custom.selectable if resource.custom else ()
+
+
+def _is_other(resource: Resource, now: Resource | None) -> bool:
+    """Whether a cache of a resource as it was is none of it as it is now."""
+    return (
+        now is None
+        or (now.storage, now.kind, now.namespaced)
+        != (resource.storage, resource.kind, resource.namespaced)
+        or _selectable(now) != _selectable(resource)
+    )
+
+
 def _index(field: str, place: int) -> Index:
     def value_of(element: Element) -> str | None:
         return element.fields[place] if element.fields else None
@@ -195,6 +212,8 @@ class Caches:
     archive     gives the durable history of a prefix (Archive.history): caches begin with what it
                 holds, and its retention alone says what can be read, whatever `history`
     allow_secrets   without it no cache is begun that Secrets could come into
+    follows_definitions   custom resources come and go with their definitions in the source, which
+                          are a resource at start
     transform   of every cache, as Cache's: `serve_as`, `strip_managed_fields`
     blocks_bytes   budget of the compressed lists that are kept, of all caches together
     """
@@ -211,6 +230,7 @@ class Caches:
         history: Literal["source", "window"] = "source",
         archive: Callable[[bytes], History] | None = None,
         allow_secrets: bool = False,
+        follows_definitions: bool = False,
         transform: Transform | None = None,
         blocks_bytes: int = BLOCKS_BYTES,
         rng: Random | None = None,
@@ -224,7 +244,9 @@ class Caches:
         self._allow_secrets = allow_secrets
         self._transform = transform
         self.blocks = Blocks(blocks_bytes)
-        self._at_start = tuple(dict.fromkeys(at_start))
+        self.follows_definitions = follows_definitions
+        definitions = [resources.find(*DEFINITIONS)] if follows_definitions else []
+        self._at_start = tuple(dict.fromkeys(filter(None, (*at_start, *definitions))))
         self._rng = rng or Random(0)
         self._compaction = (
             Compaction(source, rng=Random(self._rng.random()))
@@ -242,15 +264,36 @@ class Caches:
         for resource in self._at_start:
             self.of(resource)
 
+    async def define(self, resources: Resources) -> None:
+        """From now on these are the resources. The caches of those that are gone, or that have
+        become others, end, and with them their watches. One task; on the event loop."""
+        others = [one for one in self.resources.all if _is_other(one, resources.find(*_name(one)))]
+        # While their followers end nobody may begin new ones: two would write one history.
+        kept = {_name(one) for one in others}
+        self.resources = Resources(tuple(r for r in resources.all if _name(r) not in kept))
+        with self._lock:
+            ended = [self._caches.pop(one) for one in kept if one in self._caches]
+        for one in ended:
+            one.cache.close()
+        await asyncio.to_thread(_close, ended)
+        self.resources = resources
+
     def of(self, resource: Resource) -> ResourceCache:
-        """The cache of a resource, begun if it wasn't. Any thread. NotReady after `stop`; Forbidden
-        for what is hidden."""
+        """The cache of a resource, begun if it wasn't. Any thread.
+
+        Raises NotReady after `stop`, Forbidden for what is hidden, UnknownPath if there is no such
+        resource any more.
+        """
         if not self._allow_secrets and is_secret(resource, self.root):
             raise Forbidden("Secrets are not served")
-        name = resource.group, resource.plural
+        name = _name(resource)
         with self._lock:
             if self._stopped:
                 raise NotReady("the server is shutting down")
+            known = self.resources.find(*name)
+            if known is None:
+                raise UnknownPath
+            resource = known
             found = self._caches.get(name)
             if found is None:
                 found = ResourceCache(
@@ -305,6 +348,15 @@ class Caches:
         self.stop()
         if self._compaction is not None:
             self._compaction.close()
-        if self._caches:
-            with ThreadPoolExecutor(CLOSERS) as closers:
-                list(closers.map(lambda one: one.follower.close(), self._caches.values()))
+        _close([*self._caches.values()])
+
+
+def _name(resource: Resource) -> tuple[str, str]:
+    return resource.group, resource.plural
+
+
+def _close(caches: list[ResourceCache]) -> None:
+    """Wait for the followers of caches to end."""
+    if caches:
+        with ThreadPoolExecutor(CLOSERS) as closers:
+            list(closers.map(lambda one: one.follower.close(), caches))

@@ -154,13 +154,14 @@ class World:
         source: Source | None = None,
         model: SharedModel | None = None,
         archive: Callable[[bytes], History] | None = None,
+        follows_definitions: bool = False,
     ) -> None:
         self.model = model or SharedModel()
         known = served(resources, allow_secrets=True)
         named = [one for one in map(known.named, at_start) if one is not None]
         self.caches = Caches(
             source or self.model, known, at_start=named, features=features, bounds=bounds,
-            archive=archive, allow_secrets=True,
+            archive=archive, allow_secrets=True, follows_definitions=follows_definitions,
         )  # fmt: skip
         self._sock = listening.bind("127.0.0.1", 0)
         app = application(self.caches, Entrance(allow_secrets=True))

@@ -2,13 +2,14 @@
 
 The columns and cells are those of a current API server (the cells of 1.20 differ in three places,
 which tests/encoding/test_columns.py names), with descriptions of our own: no client reads them.
-Resources without an entry here have Name and Age, as custom resources do. Not here: printer columns
-that a CustomResourceDefinition declares.
+Custom resources have the columns that their definition declares. Without an entry here, and without
+a declared column, there are Name and Age.
 """
 
 from __future__ import annotations
 
 from btreecache.encoding.columns.core import CORE
+from btreecache.encoding.columns.declared import declared
 from btreecache.encoding.columns.definition import (
     AGE,
     NAME,
@@ -37,6 +38,10 @@ def _name_and_age(one: Object, now_s: float) -> list[Cell]:
 _DEFAULT = Columns((NAME, Column(AGE.name, AGE.description, type="date")), _name_and_age, ())
 
 
-def columns_of(resource: Resource) -> Columns:
-    """The columns of a resource; Name and Age where it has none of its own. O(1)."""
+def columns_of(resource: Resource, version: str = "") -> Columns:
+    """The columns of a resource in a version of its group; Name and Age where it has none of its
+    own. O(1)."""
+    if resource.custom is not None:
+        columns = resource.custom.columns_of(version)
+        return declared(columns) if columns else _DEFAULT
     return COLUMNS.get((resource.group, resource.plural), _DEFAULT)

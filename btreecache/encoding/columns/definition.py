@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from btreecache.encoding.columns.shape import Object
 
 #: A cell: a string, or a number or truth value where the column's type says so.
-Cell = str | int | bool
+Cell = str | int | float | bool
 
-#: From an object and the time in seconds since 1970 to one cell for every column.
-Cells = Callable[[Object, float], list[Cell]]
+#: From an object and the time in seconds since 1970 to one cell for every column; None: empty,
+#: which only columns that a definition declares may be.
+Cells = Callable[[Object, float], Sequence[Cell | None]]
 
-#: Members that every column set reads.
+#: A member that every column set reads.
 METADATA = "metadata"
 
 
@@ -48,7 +49,8 @@ class Columns:
     """The columns of one resource.
 
     cells        what an object shows in them. Never raises, whatever the object holds.
-    reads        the members of an object that `cells` looks at beside its metadata
+    reads        the members of an object that `cells` looks at; of its metadata name, times, labels
+                 and annotations are there anyway, and all of it if it is named here
     completed    why an object has reached its end and kubectl may hide it; "" if it has not
     """
 
