@@ -19,6 +19,9 @@ from contextlib import closing, contextmanager, suppress
 from random import Random, SystemRandom
 from typing import Any, BinaryIO, Self
 
+from ZODB.FileStorage import FileStorage
+
+from btreecache.archive import file
 from btreecache.archive.importing import Importer, opened_file
 from btreecache.archive.packing import pack
 from btreecache.archive.patience import ANSWER_S
@@ -169,6 +172,12 @@ class Archive:
     def size(self) -> tuple[int, int]:
         """The bytes that it takes where it is stored, and the records; 0 where that isn't known."""
         return self._database.getSize(), self._database.objectCount()
+
+    def damage(self) -> str | None:
+        """What is wrong with the file as a whole; None: nothing that can be seen without `verify`,
+        or it is kept elsewhere."""
+        storage = self._database.storage
+        return file.damage(storage) if isinstance(storage, FileStorage) else None
 
     def trim(self, retention: Retention, prefix: bytes | None = None) -> int:
         """Forget what a retention doesn't keep, of one history or of all; how many groups went.

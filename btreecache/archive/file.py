@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import struct
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
+from glob import escape, glob
 from typing import Any
 
 from zc.lockfile import LockError, LockFile
 from ZODB.FileStorage import FileStorage
-from ZODB.FileStorage.FileStorage import FileStorageFormatError
+from ZODB.FileStorage.FileStorage import FileIterator, FileStorageFormatError
 
 from btreecache.errors import ArchiveError, BadRequest
+
+log = logging.getLogger(__name__)
+
+#: How a transaction begins in the file: its number, its length without the copy of that which
+#: stands behind it, and its status: c until it is complete.
+#: Where the first one begins.
+_BEGIN = 4
+_HEAD, _LENGTH = struct.Struct(">8sQc"), struct.Struct(">Q")
 
 
 class ArchiveFile(FileStorage):  # type: ignore[misc]  # ZODB has no types
@@ -62,7 +73,8 @@ def opened(path: str, read_only: bool) -> Any:
                 if not os.path.exists(path):
                     os.rename(old, path)
                 lock.close()
-            storage = ArchiveFile(path, pack_keep_old=False, packer=_packed)
+            with _saying_what_is_dropped(path):
+                storage = ArchiveFile(path, pack_keep_old=False, packer=_packed)
     except LockError:
         raise ArchiveError(f"another process has the archive {path} open for writing") from None
     except OSError as error:
@@ -72,6 +84,84 @@ def opened(path: str, read_only: bool) -> Any:
     with suppress(FileNotFoundError):
         os.remove(f"{path}.pack")  # Of a pack that was killed.
     return storage
+
+
+def damage(storage: Any) -> str | None:
+    """What is wrong with the file of a storage, None: nothing that its frame shows.
+
+    What a crash leaves isn't damage: the beginning of a transaction that was never complete.
+    """
+    path, at = storage.getName(), storage._pos
+    size = os.path.getsize(path)
+    if _is_damaged(path, at, size):
+        return f"damaged at byte {at}: the {size - at} bytes from there on can't be read"
+    if at > _BEGIN and not _is_numbered(path, at):
+        return f"damaged before byte {at}: the last transaction isn't numbered as its records are"
+    return None
+
+
+def _is_numbered(path: str, end: int) -> bool:
+    """Whether a transaction that ends there can be seen: its number is the highest, so one above it
+    is taken for what isn't there yet."""
+    with open(path, "rb") as file:
+        file.seek(end - _LENGTH.size)
+        (length,) = _LENGTH.unpack(file.read(_LENGTH.size))
+    begin = end - _LENGTH.size - length
+    if begin < _BEGIN:
+        return False
+    with closing(FileIterator(path, pos=begin)) as transactions:
+        last = next(transactions, None)
+        return last is not None and all(record.tid == last.tid for record in last)
+
+
+def _is_damaged(path: str, at: int, size: int) -> bool:
+    """Whether there are whole transactions from `at` on, and what is there isn't the first.
+
+    A writer may be at work: what it has written since is whole.
+    """
+    with open(path, "rb") as file:
+
+        def found(place: int, form: struct.Struct) -> tuple[Any, ...]:
+            file.seek(place)
+            return form.unpack(file.read(form.size))
+
+        if size - at < _HEAD.size + _LENGTH.size:
+            return False
+        (length,) = found(size - _LENGTH.size, _LENGTH)
+        last = size - _LENGTH.size - length
+        if length < _HEAD.size or last < at:
+            return False
+        _, known, status = found(at, _HEAD)
+        if last == at:
+            return bool(length != known)
+        is_first_whole = status != b"c" and (
+            at + known <= size - _LENGTH.size and found(at + known, _LENGTH) == (known,)
+        )
+        _, known, status = found(last, _HEAD)
+        return bool(not is_first_whole and known == length and status in (b" ", b"u", b"p"))
+
+
+@contextmanager
+def _saying_what_is_dropped(path: str) -> Iterator[None]:
+    """When a file is opened to be written, what can't be read at its end goes to a file beside it.
+
+    That is kept if whole transactions are in it.
+    """
+    size = os.path.getsize(path) if os.path.exists(path) else 0
+    before = {*glob(f"{escape(path)}.tr*")}
+    yield
+    at = os.path.getsize(path)
+    kept = {*glob(f"{escape(path)}.tr*")} - before
+    if any(_is_damaged(name, 0, os.path.getsize(name)) for name in kept):
+        log.error(
+            "archive path=%s damaged at byte=%d: bytes=%d from there on are now in %s",
+            path, at, size - at, " ".join(kept),
+        )  # fmt: skip
+        return
+    for name in kept:
+        os.remove(name)
+    if at < size:
+        log.warning("archive path=%s dropped bytes=%d of an unfinished commit", path, size - at)
 
 
 def _packed(storage: Any, *arguments: Any) -> Any:

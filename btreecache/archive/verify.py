@@ -42,7 +42,8 @@ class Problem(NamedTuple):
     """Something that is wrong.
 
     prefix, revision   of the history and the group; revision 0: of the history as a whole
-    where              the path from the root of the tree, `log`, or "": the group itself
+    where              the path from the root of the tree, `log`, or "": the group itself; `file`:
+                       it is of no history
     """
 
     prefix: bytes
@@ -51,6 +52,8 @@ class Problem(NamedTuple):
     what: str
 
     def __str__(self) -> str:
+        if self.where == "file":
+            return f"file: {self.what}"
         of = f" group {self.revision}" if self.revision else ""
         where = f" {self.where}" if self.where else ""
         return f"history {self.prefix!r}{of}{where}: {self.what}"

@@ -147,13 +147,12 @@ def verify(options: argparse.Namespace) -> int:
     count = 0
     as_text = options.output == "text"
     with opened(options.archive) as archive:
-        for prefix in _prefixes(archive, options.prefix):
-            for problem in _problems(archive, prefix, done):
-                count += 1
-                if as_text:
-                    print(printable(str(problem)))
-                elif len(problems) < PROBLEMS_MAX:
-                    problems.append(problem)
+        for problem in _problems(archive, options.prefix, done):
+            count += 1
+            if as_text:
+                print(printable(str(problem)))
+            elif len(problems) < PROBLEMS_MAX:
+                problems.append(problem)
     sums = {
         name: sum(getattr(one, name) for one in done)
         for name in ("groups", "checkpoints", "batches", "elements")
@@ -169,7 +168,20 @@ def verify(options: argparse.Namespace) -> int:
     return 1 if count else 0
 
 
-def _problems(archive: Archive, prefix: bytes, done: list[Verification]) -> Iterator[Problem]:
+def _problems(
+    archive: Archive, wanted: bytes | None, done: list[Verification]
+) -> Iterator[Problem]:
+    """Those of the file, and of one history or all."""
+    from btreecache.archive.verify import Problem
+
+    damage = archive.damage()
+    if damage is not None:
+        yield Problem(b"", 0, "file", damage)
+    for prefix in _prefixes(archive, wanted):
+        yield from _of_history(archive, prefix, done)
+
+
+def _of_history(archive: Archive, prefix: bytes, done: list[Verification]) -> Iterator[Problem]:
     """Those of one history; `done` gets what was looked at."""
     from btreecache.archive.verify import Problem, Verification
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.mutants import reads  # noqa: F401  (registers its mutants)
+from tests.mutants import archive, reads  # noqa: F401  (register their mutants)
 from tests.mutants.mutants import MUTANTS, Mutant
 
 CHECKS = sorted({mutant.check for mutant in MUTANTS}, key=lambda check: check.__name__)
