@@ -18,6 +18,7 @@ from random import Random
 from btreecache.backoff import Backoff
 from btreecache.errors import BtreecacheError, Compacted
 from btreecache.event import Batch
+from btreecache.logs import say
 from btreecache.source import Source, Stream
 from btreecache.stepper import Stepper
 
@@ -56,7 +57,10 @@ class Compaction(Stepper):
     def note(self, revision: int) -> None:
         """The source has said that everything below `revision` is gone."""
         with self._lock:
+            rises = revision > self.revision
             self.revision = max(self.revision, revision)
+        if rises:
+            say(log, logging.INFO, "compacted", source=self._source.name, revision=revision)
 
     def step(self, timeout_s: float = 0.0) -> bool:
         """Read the key, watch it, or take one change. Whether anything was done. Never raises for
@@ -97,6 +101,6 @@ class Compaction(Stepper):
             self.note(int(value))
 
     def _recover(self, error: BtreecacheError) -> None:
-        log.info("source=%s key=%s error=%s", self._source.name, self._key, error)
+        say(log, logging.INFO, "compaction_unknown", source=self._source.name, error=str(error))
         self._close_stream()
         self._backoff.fail()

@@ -29,6 +29,7 @@ from btreecache.errors import (
     Unavailable,
 )
 from btreecache.event import Batch
+from btreecache.logs import Field, say
 from btreecache.snapshot import Snapshot
 from btreecache.source import Source, Stream
 from btreecache.stepper import Stepper
@@ -124,7 +125,7 @@ class Follower(Stepper):
         try:
             self._must_list = not self._cache.restore(self._goes_on)
         except ArchiveError as error:
-            log.warning("source=%s error=%s", self._source.name, error)
+            self._say(logging.WARNING, "archive_unreadable", error=str(error))
         self._must_restore = False
 
     def _goes_on(self, archived: Snapshot) -> bool:
@@ -143,7 +144,11 @@ class Follower(Stepper):
 
     def _list(self) -> None:
         listing = self._source.list(self._cache.prefix)
-        self._cache.replace(listing.revision, listing.elements, as_batch=self._on_gap == "diff")
+        cache = self._cache
+        cache.replace(listing.revision, listing.elements, as_batch=self._on_gap == "diff")
+        why = str(self._trouble) if self._trouble else "nothing was there"
+        count = cache.stats().elements
+        self._say(logging.INFO, "listed", revision=listing.revision, elements=count, why=why)
         self._must_list = False
         self._trouble = None
 
@@ -158,10 +163,15 @@ class Follower(Stepper):
         self._trouble = None
         return True
 
+    def _say(self, level: int, event: str, **fields: Field) -> None:
+        prefix = self._cache.prefix.decode(errors="backslashreplace")
+        say(log, level, event, source=self._source.name, prefix=prefix, **fields)
+
     def _recover(self, error: BtreecacheError) -> None:
         # A lost connection is everyday; a broken feed is not.
         level = logging.INFO if isinstance(error, Unavailable | Compacted) else logging.WARNING
-        log.log(level, "source=%s error=%s", self._source.name, error)
+        kind = error.kind if isinstance(error, FeedFault) else type(error).__name__
+        self._say(level, "feed_trouble", kind=kind, error=str(error), lists_again=self._must_list)
         self._trouble = error
         # A stream that broke but brought the cache on is no reason to wait: it would fall behind.
         brought_on = self._stream is not None and self._cache.revision > self._watched_after

@@ -33,7 +33,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         command.add_parser(commands)
     options = parser.parse_args(argv)
     # The library sets no handlers; what it logs is for --debug, the report says what matters.
-    handler = logging.StreamHandler() if options.debug else logging.NullHandler()
+    if "log_handler" in options:
+        handler = options.log_handler(options)
+    else:
+        handler = logging.StreamHandler() if options.debug else logging.NullHandler()
     logs = [logging.getLogger(name) for name in LOGS]
     for log in logs:
         log.addHandler(handler)

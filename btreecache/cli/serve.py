@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from btreecache.cli import arguments, entrance, limits, origin, retention
+from btreecache.cli import arguments, entrance, limits, logs, origin, retention
 from btreecache.errors import BadRequest, MissingExtra
 from btreecache.features import Features
 from btreecache.resources import Resource, Resources, parse_resource
@@ -40,6 +40,7 @@ def add_parser(commands: Any) -> None:
     origin.add_flags(parser, verb="serve", writes=WRITES)
     entrance.add_flags(parser)
     limits.add_flags(parser)
+    logs.add_flags(parser)
     parser.add_argument(
         "--prefix", type=arguments.key_bytes, default=PREFIX,
         help="where the keys of an API server begin (default /registry)",
@@ -91,6 +92,7 @@ def run(options: argparse.Namespace) -> int:
         from btreecache.codec.serve_as import serve_as
         from btreecache.server import listening
         from btreecache.server.caches import Caches, served
+        from btreecache.server.request_log import RequestLog
     except ImportError as error:
         raise MissingExtra("serve", error.name or "starlette") from None
     if retention.is_named(options) and not options.archive:
@@ -104,6 +106,7 @@ def run(options: argparse.Namespace) -> int:
     at_start = [*configured, *_named(options.warm, resources)]
     host, port, guarded = entrance.named(options)
     with ExitStack() as stack:
+        stack.enter_context(logs.levels(options))
         source = stack.enter_context(origin.opened(options, writes=WRITES))
         sock = stack.enter_context(listening.bind(host, port))
         archive = stack.enter_context(_opened(options)) if options.archive else None
@@ -122,6 +125,7 @@ def run(options: argparse.Namespace) -> int:
         print(f"try: kubectl --server {url} get pods -A", file=sys.stderr)
         listening.serve(
             caches, sock, lambda: print(url, flush=True), guarded, limits.lists(options),
+            RequestLog(every=options.log_requests),
             connections=limits.connections(options), shutdown_delay_s=options.shutdown_delay,
         )  # fmt: skip
     return 0

@@ -18,6 +18,7 @@ metrics       everything that is counted, for a scrape
 observed      the layer around the application that sees every request
 fairness      whose turn it is
 overload      what is expensive takes turns, and is refused beyond
+request_log   a line for each request
 application   requests and answers
 connection    what uvicorn leaves open about a connection
 listening     sockets, signals, the end

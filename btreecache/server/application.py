@@ -52,6 +52,7 @@ from btreecache.server.failures import failure
 from btreecache.server.metrics import Exposition
 from btreecache.server.observed import Observed
 from btreecache.server.overload import Overload, client_of, weight_of
+from btreecache.server.request_log import RequestLog
 from btreecache.server.routing import (
     HEALTH,
     Check,
@@ -80,7 +81,10 @@ _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 def application(
-    caches: Caches, entrance: Entrance | None = None, overload: Overload | None = None
+    caches: Caches,
+    entrance: Entrance | None = None,
+    overload: Overload | None = None,
+    request_log: RequestLog | None = None,
 ) -> ASGIApp:
     """The application over caches, from the outside in: counting, limits, access, answers, which
     take turns. Its lifespan begins the caches that were named at the start, and ends all of them.
@@ -102,7 +106,7 @@ def application(
     counts = RequestCounts()
     answers = Application(caches, overload=overload, metrics=Exposition(caches, counts).text)
     bounded = Bounded(Access(answers, entrance or Entrance()))
-    observed = Observed(bounded, lambda: caches.resources, counts)
+    observed = Observed(bounded, lambda: caches.resources, counts, request_log or RequestLog())
     return Router(default=observed, lifespan=lifespan, redirect_slashes=False)
 
 

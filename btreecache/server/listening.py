@@ -21,6 +21,7 @@ from btreecache.server.application import application
 from btreecache.server.caches import Caches
 from btreecache.server.connection import Connection, ConnectionLimits
 from btreecache.server.overload import Limits, Overload
+from btreecache.server.request_log import RequestLog
 
 #: Seconds that answers under way may take after a signal; then they are cut off.
 GRACE_S = 5
@@ -136,6 +137,7 @@ def serve(
     on_started: Callable[[], object],
     entrance: Entrance | None = None,
     limits: Limits | None = None,
+    request_log: RequestLog | None = None,
     *,
     connections: ConnectionLimits | None = None,
     shutdown_delay_s: float = 0.0,
@@ -144,6 +146,7 @@ def serve(
 
     entrance           how it is to be reached; the default is as on loopback
     limits             how much is done at a time
+    request_log        is told of each request that is over
     connections        how many, and how long they may take
     shutdown_delay_s   after the signal, when /readyz fails already and everything else is as ever:
                        time for load balancers to send nobody here any more
@@ -152,7 +155,7 @@ def serve(
     certificate = entrance.certificate
     connections = connections or ConnectionLimits()
     config = uvicorn.Config(
-        application(caches, entrance, Overload(limits)),
+        application(caches, entrance, Overload(limits), request_log),
         loop="asyncio",
         http=Connection.limited(connections),
         ws="none",
