@@ -278,14 +278,16 @@ class Caches:
         await asyncio.to_thread(_close, ended)
         self.resources = resources
 
+    def hides(self, resource: Resource) -> bool:
+        """Whether Secrets may be among its keys, and they aren't allowed."""
+        return not self._allow_secrets and is_secret(resource, self.root)
+
     def of(self, resource: Resource) -> ResourceCache:
         """The cache of a resource, begun if it wasn't. Any thread.
 
         Raises NotReady after `stop`, Forbidden for what is hidden, UnknownPath if there is no such
         resource any more.
         """
-        if not self._allow_secrets and is_secret(resource, self.root):
-            raise Forbidden("Secrets are not served")
         name = _name(resource)
         with self._lock:
             if self._stopped:
@@ -294,6 +296,8 @@ class Caches:
             if known is None:
                 raise UnknownPath
             resource = known
+            if self.hides(resource):
+                raise Forbidden("Secrets are not served")
             found = self._caches.get(name)
             if found is None:
                 found = ResourceCache(
