@@ -379,11 +379,13 @@ class Model:
             if main > revision:
                 break
             old.append(main)
+        partly = {main for main, _ in kept}
         for main in old:
-            stay = [(main, sub) in kept for sub in builtins.range(len(self._log[main]))]
-            if not any(stay):
+            if main not in partly:
                 del self._log[main]
-            elif not all(stay):
+                continue
+            stay = [(main, sub) in kept for sub in builtins.range(len(self._log[main]))]
+            if not all(stay):
                 pairs = zip(self._log[main], stay, strict=True)
                 self._log[main] = tuple(kv if keep else _DROPPED for kv, keep in pairs)
 
