@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from io import BytesIO
 from pickle import Unpickler, UnpicklingError
-from typing import Any, ClassVar, NamedTuple, cast
+from typing import Any, ClassVar, NamedTuple, TypeAlias, cast
 from zlib import crc32
 
 import msgspec
@@ -149,15 +149,12 @@ def contents_of(run: Run) -> tuple[bytes, tuple[StoredElement, ...]]:
     """
     if run._p_changed is not None:  # It is here already.
         return run.recipe, cast(tuple[StoredElement, ...], run.state)
-    recipe, elements = loaded(run._p_jar._storage, Reference(run._p_oid, Run))
+    recipe, elements = loaded(run._p_jar._storage, (run._p_oid, Run))
     return recipe, elements
 
 
-class Reference(NamedTuple):
-    """What a record says of another one."""
-
-    oid: bytes
-    kind: Any
+#: What a record says of another one: its oid and its class.
+Reference: TypeAlias = tuple[bytes, Any]
 
 
 def loaded(storage: Any, reference: Reference) -> tuple[Any, ...]:
@@ -166,31 +163,32 @@ def loaded(storage: Any, reference: Reference) -> tuple[Any, ...]:
     By way of the storage: what a connection does to make an object of a record, and one of each
     that it refers to, takes several times as long as reading it.
     """
-    data, _ = storage.load(reference.oid)
+    oid, kind = reference
+    data, _ = storage.load(oid)
     unpickler = _Unpickler(BytesIO(data))
-    if unpickler.load() is not reference.kind:
-        raise UnpicklingError(f"not a {reference.kind.__name__.lower()}")
-    return cast(tuple[Any, ...], reference.kind.unpacked(unpickler.load()))
+    if unpickler.load() is not kind:
+        raise UnpicklingError(f"not a {kind.__name__.lower()}")
+    return cast(tuple[Any, ...], kind.unpacked(unpickler.load()))
 
 
 class _Unpickler(Unpickler):
     """Reads what ZODB writes for a record of a tree: its class, then its state."""
 
     def find_class(self, module: str, name: str) -> Any:
-        for kind in (Run, Leaf, Branch):
-            if (module, name) == (kind.__module__, kind.__name__):
-                return kind
-        raise UnpicklingError(f"not a record of a tree: {module}.{name}")
+        kind = _OF_TREES.get((module, name))
+        if kind is None:
+            raise UnpicklingError(f"not a record of a tree: {module}.{name}")
+        return kind
 
     def persistent_load(self, reference: Any) -> Reference:
-        return Reference(*reference)
+        return reference  # type: ignore[no-any-return]
 
 
 class Leaf(Packed):
     """Items of a tree in key order: (prefix, suffixes, runs, sizes, places).
 
     A key is `prefix` and a suffix. Item i is runs[places[2 * i]].state[places[2 * i + 1]]. `sizes`:
-    of what the leaf brought into each run, in bytes.
+    of the runs in bytes.
     """
 
     __slots__ = ()
@@ -304,9 +302,10 @@ class Root(Record):
 
 NAME = "btreecache"
 
+_OF_TREES = {(kind.__module__, kind.__name__): kind for kind in (Run, Leaf, Branch)}
 _ALLOWED: dict[tuple[str, str], Any] = {
-    **{(kind.__module__, kind.__name__): kind for kind in (Run, Leaf, Branch, Log, Group)},
-    **{(kind.__module__, kind.__name__): kind for kind in (Groups, History, Root)},
+    **_OF_TREES,
+    **{(kind.__module__, kind.__name__): kind for kind in (Log, Group, Groups, History, Root)},
 }
 _ALLOWED_NAMES = {
     ("BTrees.LOBTree", "LOBucket"),

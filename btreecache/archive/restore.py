@@ -35,6 +35,9 @@ from btreecache.node import Node, branch, make
 from btreecache.tree import Tree
 from btreecache.window import Bounds
 
+#: Of runs that were loaded, before what nobody asked for is forgotten.
+FRESH_BYTES = 64 << 20
+
 
 class Adopted(NamedTuple):
     """A checkpoint in memory, to go on from: its tree, the record of each node, its digest."""
@@ -56,6 +59,8 @@ class Materialised(Nodes):
         self._runs: dict[bytes, _Loaded] = {}
         self._made: dict[bytes, _Made] = {}
         self._strings: dict[str, str] = {}
+        self._fresh: list[_Loaded] = []
+        self._fresh_bytes = 0
 
     def whole(self, group: GroupState) -> Tree[bytes, Element]:
         """The tree of a checkpoint. O(records not loaded yet). Raises ArchiveError if it isn't the
@@ -81,37 +86,51 @@ class Materialised(Nodes):
         return self._element(self._run(_reference(run)), index)
 
     def check(self, place: Place) -> int:
-        """`check_of` the digest of the element at a place."""
+        """`check_of` the digest of the element at a place that was looked at."""
         run, index = place
         return self._runs[run._p_oid].checks[index]
 
+    def made(self, stored: StoredElement, recipe: bytes) -> Element:
+        element = super().made(stored, recipe)
+        if not element.labels:
+            return element
+        # One copy of each string, as a codec has it.
+        one = self._strings.setdefault
+        return replace(element, labels=tuple(map(one, element.labels, element.labels)))
+
     def _element(self, run: _Loaded, index: int) -> Element:
-        element = run.elements[index]
-        if not isinstance(element, Element):
-            element = run.elements[index] = self.made(element, run.recipe)
+        element = run.elements.get(index)
+        if element is None:
+            stored = (run.stored or self._load(run))[index]
+            element = run.elements[index] = self.made(stored, run.recipe)
+            run.checks[index] = _check_of(stored) if stored.check is None else stored.check
         return element
 
-    def made(self, stored: StoredElement, recipe: bytes) -> Element:
-        # One copy of each label, as a codec has it.
-        one, labels = self._strings.setdefault, stored.labels
-        if labels:
-            stored = replace(stored, labels=tuple(map(one, labels, labels)))
-        return super().made(stored, recipe)
-
     def _run(self, reference: Reference) -> _Loaded:
-        found = self._runs.get(reference.oid)
+        found = self._runs.get(reference[0])
         if found is None:
-            recipe, elements = loaded(self._storage, reference)
-            checks = [_check_of(each) if each.check is None else each.check for each in elements]
-            found = self._runs[reference.oid] = _Loaded(recipe, [*elements], checks)
+            found = self._runs[reference[0]] = _Loaded(reference)
         return found
 
+    def _load(self, run: _Loaded) -> tuple[StoredElement, ...]:
+        """What is in a run, and remember it until it is too much."""
+        if self._fresh_bytes > FRESH_BYTES:
+            for other in self._fresh:
+                other.stored = None
+            self._fresh, self._fresh_bytes = [], 0
+        run.recipe, stored = loaded(self._storage, run.reference)
+        run.stored = stored
+        self._fresh.append(run)
+        self._fresh_bytes += sum([len(each.value) for each in stored])
+        return stored  # type: ignore[no-any-return]
+
     def _whole(self, reference: Reference) -> _Made:
-        made = self._made.get(reference.oid)
+        oid, kind = reference
+        made = self._made.get(oid)
         if made is None:
             state = loaded(self._storage, reference)
-            made = self._branch(*state) if reference.kind is Branch else self._leaf(*state)
-            self._made[reference.oid] = made
+            made = self._branch(*state) if kind is Branch else self._leaf(*state)
+            self._made[oid] = made
         return made
 
     def _branch(self, height: int, keys: Any, children: Any, _: Any) -> _Made:
@@ -132,16 +151,26 @@ class Materialised(Nodes):
         keys = tuple([prefix + suffix for suffix in suffixes])
         if [element.key for element in elements] != [*keys]:
             raise ArchiveError("the archive is damaged: an element is under another's key")
-        node = make(0, keys, elements, len(keys), None)
-        return _Made(node, check, ())
+        return _Made(make(0, keys, elements, len(keys), None), check, ())
 
 
-class _Loaded(NamedTuple):
-    """A run: what is in it, an element where that was made; `check_of` the digest of each."""
+class _Loaded:
+    """A run: what is in it, for a while, and what was made of it, by the place: most of an old run
+    is dead.
 
-    recipe: bytes
-    elements: list[StoredElement | Element]
-    checks: list[int]
+    checks   `check_of` the digest of each of `elements`
+
+    Nothing here is of interest to the garbage collector, which would look at it again and again.
+    """
+
+    __slots__ = ("checks", "elements", "recipe", "reference", "stored")
+
+    def __init__(self, reference: Reference) -> None:
+        self.reference = reference
+        self.recipe = b""
+        self.stored: tuple[StoredElement, ...] | None = None
+        self.elements: dict[int, Element] = {}
+        self.checks: dict[int, int] = {}
 
 
 class _Made(NamedTuple):
@@ -153,7 +182,7 @@ class _Made(NamedTuple):
 
 
 def _reference(record: Any) -> Reference:
-    return Reference(record._p_oid, type(record))
+    return record._p_oid, type(record)
 
 
 def restored(

@@ -1,8 +1,8 @@
 """Runs: which elements are written into one record, and as what.
 
 A record costs some 20 microseconds to load, however little is in it, so few updates of a group
-share one, whichever leaves they are in. Neighbours do, for the sake of who reads in key order. But
-a run lives as long as one of its elements is referred to: few are bound to the fate of others.
+share one, where their leaves have one parent. But a run lives as long as one of its elements is
+referred to: few are bound to the fate of others.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Runs:
             yield Written(self._run(group), group, size)
 
     def shared(self, leaves: Iterable[Sequence[Element]]) -> Iterator[Written]:
-        """Runs of the elements of leaves: of one each where it has many, else of several."""
+        """Runs of the elements of neighbours: of a leaf each where it has many, else of several."""
         few: list[Element] = []
         for elements in leaves:
             if len(elements) >= SHARED:

@@ -173,10 +173,10 @@ def test_many_small_updates_keep_little_garbage_alive(tmp_path: Path) -> None:
             found: dict[bytes, Any] = {}
             records_below(last.root, found)
             stored = sum(
-                len(value)
+                len(each.value)
                 for record in found.values()
                 if isinstance(record, Run)
-                for _, value, *_ in record.state
+                for each in record.state
             )
             leaves = sum(isinstance(record, Leaf) for record in found.values())
             held = sum(len(element.value) for element in reading.snapshot())
