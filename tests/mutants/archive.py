@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from random import Random
 from typing import Any
 
+from msgspec.structs import replace
+
 from btreecache import Bounds, Cache, Compacted, Store
 from btreecache.archive import (
     Archive,
@@ -22,6 +24,7 @@ from btreecache.archive import archive as archives
 from btreecache.archive.pending import Pending
 from btreecache.archive.reading import Reading
 from btreecache.archive.records import Run
+from btreecache.archive.runs import Runs
 from btreecache.archive.verify import Verification
 from btreecache.archive.writer import HistoryWriter
 from btreecache.element import Element
@@ -260,8 +263,8 @@ def a_damaged_history_is_not_restored() -> None:
         state = root["btreecache"].state[1][b""].read()
         last = state.groups[state.groups.maxKey()].read()
         run = first_run(last.root)
-        (key, value, *rest), *others = run.state
-        run.state = ((key, value + b"!", *rest), *others)
+        first, *others = run.state
+        run.state = (replace(first, check=first.check ^ 1), *others)
     cache = Cache(archive=opened(world.storage).history(), bounds=Bounds(age_s=None))
     assert outcome(cache.restore) is ArchiveError, "damage was restored"
 
@@ -284,17 +287,17 @@ def first_run(record: Any) -> Run:
 @caught(every_revision_is_as_it_was, "content at")
 @caught(verify_finds_nothing, "verify: ")
 def a_shared_run_is_rewritten(patch: Patch) -> None:
-    original, last = checkpoint.run_of, []
+    original, last = Runs._run, []
 
-    def run_of(elements: Any) -> Run:
-        run = original(elements)
+    def run_of(self: Runs, elements: Any) -> Run:
+        run = original(self, elements)
         if last and last[0]._p_jar is not None:
             last[0].state = run.state
             return last[0]  # type: ignore[no-any-return]
         last[:] = [run]
         return run
 
-    patch.setattr(checkpoint, "run_of", run_of)
+    patch.setattr(Runs, "_run", run_of)
 
 
 @caught(verify_finds_nothing, "verify: .*digest")
@@ -361,8 +364,7 @@ def a_gap_is_not_recorded(patch: Patch) -> None:
     original = HistoryWriter._began
 
     def began(self: HistoryWriter, state: Any, *given: Any) -> Any:
-        after, *rest = original(self, state, *given)
-        return after._replace(gaps=state.gaps), *rest
+        return original(self, state, *given)._replace(gaps=state.gaps)
 
     patch.setattr(HistoryWriter, "_began", began)
 
@@ -372,8 +374,8 @@ def a_gap_is_bridged(patch: Patch) -> None:
     """The state before a gap is called complete up to the one after it."""
     original = HistoryWriter._began
 
-    def began(self: HistoryWriter, state: Any, step: Any, stored: Any) -> Any:
-        return original(self, state._replace(complete=step.revision - 1), step, stored)
+    def began(self: HistoryWriter, state: Any, step: Any, *given: Any) -> Any:
+        return original(self, state._replace(complete=step.revision - 1), step, *given)
 
     patch.setattr(HistoryWriter, "_began", began)
 
@@ -479,4 +481,4 @@ def a_reader_sees_a_later_group(patch: Patch) -> None:
 
 @caught(a_damaged_history_is_not_restored, "damage was restored")
 def a_restored_digest_is_not_compared(patch: Patch) -> None:
-    patch.setattr(restore, "_check", lambda group, digest: None)
+    patch.setattr(restore, "check_of", lambda digest: 0)
