@@ -104,7 +104,9 @@ def application(
             await asyncio.to_thread(caches.close)
 
     counts = RequestCounts()
-    answers = Application(caches, overload=overload, metrics=Exposition(caches, counts).text)
+    overload = overload or Overload()
+    metrics = Exposition(caches, counts, overload).text
+    answers = Application(caches, overload=overload, metrics=metrics)
     bounded = Bounded(Access(answers, entrance or Entrance()))
     observed = Observed(bounded, lambda: caches.resources, counts, request_log or RequestLog())
     return Router(default=observed, lifespan=lifespan, redirect_slashes=False)

@@ -27,6 +27,7 @@ from btreecache.features import GATES
 from btreecache.metrics import Histogram
 from btreecache.server.caches import Caches, ResourceCache
 from btreecache.server.counts import RequestCounts
+from btreecache.server.overload import Overload
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -96,9 +97,10 @@ _OF_CACHES: Final = (
 class ServerCollector(Collector):
     """Every metric of a server but the process's own, as it is now. Any thread."""
 
-    def __init__(self, caches: Caches, requests: RequestCounts) -> None:
+    def __init__(self, caches: Caches, requests: RequestCounts, overload: Overload) -> None:
         self._caches = caches
         self._requests = requests
+        self._overload = overload
 
     def collect(self) -> Iterator[Metric]:
         """The metrics with their samples. O(caches, and what was asked of them)."""
@@ -107,6 +109,7 @@ class ServerCollector(Collector):
         yield from _of_caches(caches)
         yield from _of_lists(caches)
         yield from _of_watches(caches)
+        yield from self._of_overload()
         yield from self._of_server()
 
     def _of_requests(self) -> Iterator[Metric]:
@@ -131,6 +134,20 @@ class ServerCollector(Collector):
         yield _gauge(
             "current_inflight_requests", "Other requests that are being answered.",
             ("request_kind",), [(("readOnly",), inflight)],
+        )  # fmt: skip
+
+    def _of_overload(self) -> Iterator[Metric]:
+        overload = self._overload
+        for name, text, value in (
+            ("flowcontrol_current_executing_requests", "Lists of more than a page under way.",
+             overload.turns.running),
+            ("flowcontrol_current_inqueue_requests", "Those that wait for their turn.",
+             overload.turns.waiting),
+        ):  # fmt: skip
+            yield _gauge(name, text, (), [((), value)])
+        yield _counter(
+            "flowcontrol_rejected_requests_total", "Lists and watches that got 429 for overload.",
+            (), [((), overload.rejected)],
         )  # fmt: skip
 
     def _of_server(self) -> Iterator[Metric]:
@@ -256,9 +273,9 @@ def _histogram(
 class Exposition:
     """What is answered to a scrape. Any thread."""
 
-    def __init__(self, caches: Caches, requests: RequestCounts) -> None:
+    def __init__(self, caches: Caches, requests: RequestCounts, overload: Overload) -> None:
         self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(ServerCollector(caches, requests))
+        self._registry.register(ServerCollector(caches, requests, overload))
         ProcessCollector(registry=self._registry)
 
     def text(self, accept: str) -> tuple[bytes, str]:

@@ -117,6 +117,12 @@ def test_lists_take_turns_and_cheap_ones_do_not_wait(standing: World) -> None:
             assert answer["message"] == "Too many requests, please try again later."
             assert answer["reason"] == "TooManyRequests"
             assert answer["details"] == {"retryAfterSeconds": 1}
+            scraped = (await visit(app, "/metrics")).body.decode()
+            for name, value in (
+                ("current_executing_requests", 2), ("current_inqueue_requests", 1),
+                ("rejected_requests_total", 1),
+            ):  # fmt: skip
+                assert f"\nbtreecache_flowcontrol_{name} {value}.0\n" in scraped
             # Pages, objects, health and discovery go on, and what selects nothing is no page.
             for path, query in (
                 (PODS, b"limit=500"), ("/api/v1/namespaces/b/pods", b""), ("/livez", b""),
