@@ -3,7 +3,8 @@
 refusals      what only a server has to refuse
 routing       what a path asks for
 discovery     what there is to be asked
-documents     that, as it goes out: made once, with an ETag
+openapi       the same for programs: every path, every field
+documents     both as they go out: made once, with an ETag
 health        whether it is well, as load balancers ask
 hidden        Secrets
 caches        one cache for each resource, begun when it is first wanted

@@ -15,6 +15,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager
+from dataclasses import replace
 from importlib.metadata import version as version_of
 
 from starlette.requests import Request
@@ -30,6 +31,7 @@ from btreecache.encoding.kept import COMPRESSED, LEAST_BYTES, KeptLists, compres
 from btreecache.encoding.media import (
     DISCOVERY,
     DOCUMENTS,
+    TEXTS,
     MediaType,
     Offer,
     for_people,
@@ -51,6 +53,7 @@ from btreecache.server.documents import Documents, tagged, written
 from btreecache.server.failures import failure
 from btreecache.server.metrics import Exposition
 from btreecache.server.observed import Observed
+from btreecache.server.openapi import path_of
 from btreecache.server.overload import Overload, client_of, weight_of
 from btreecache.server.request_log import RequestLog
 from btreecache.server.routing import (
@@ -59,6 +62,7 @@ from btreecache.server.routing import (
     Group,
     GroupVersion,
     Objects,
+    OpenApi,
     Page,
     Target,
     route,
@@ -74,6 +78,9 @@ MADE_ON_LOOP_MAX = 200
 #: Threads for calls to the source, and for one wait in each cache that somebody waits for. A call
 #: that hangs holds one until its timeout.
 THREADS = 128
+
+#: Our own version.
+BUILD = version_of("btreecache")
 
 READ_ONLY = "this server is read-only: method not allowed"
 
@@ -133,10 +140,10 @@ class Application:
         self._metrics = metrics
         self._wall_s = wall_s
         self._values = Values()
-        self._documents = Documents(caches.resources)
+        self._documents = Documents(caches.resources, BUILD)
         machine = platform.machine()
         where = f"{platform.system().lower()}/{_ARCHITECTURES.get(machine, machine)}"
-        self._version = json_bytes(discovery.version(version_of("btreecache"), where), indent=2)
+        self._version = json_bytes(discovery.version(BUILD, where), indent=2)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
@@ -166,8 +173,8 @@ class Application:
             accept = request.headers.get("accept", "")
             body, content_type = await asyncio.to_thread(self._metrics, accept)
             return Response(body, headers=HEADERS | {"Content-Type": content_type})
-        if target is Page.OPENAPI_V3:
-            return _document({"paths": {}}, MediaType())
+        if target is Page.OPENAPI_V3 or isinstance(target, OpenApi):
+            return await self._openapi(request, target)
         if isinstance(target, Objects):
             return await self._objects(request, target, held)
         media = _media(request, DISCOVERY if target in (Page.API, Page.APIS) else DOCUMENTS)
@@ -176,10 +183,24 @@ class Application:
             return tagged(text, media, request.headers.get("if-none-match"))
         return _document(self._described(target, request), media)
 
+    async def _openapi(self, request: Request, target: Page | OpenApi) -> Response:
+        """The index, or a document: by its hash, it may be kept for ever."""
+        media, about = _media(request, TEXTS), self._about()
+        has = request.headers.get("if-none-match")
+        media = replace(media, pretty=False)
+        if isinstance(target, Page):
+            return tagged(await asyncio.to_thread(about.openapi_index), media, has)
+        text = await asyncio.to_thread(about.openapi, target.group, target.version)
+        asked = request.query_params.get("hash")
+        if asked and asked != text.tag:
+            url = f"/openapi/v3/{path_of(target.group, target.version)}?hash={text.tag}"
+            return Response(None, 301, HEADERS | {"Location": url})
+        return tagged(text, media, has, hashed=bool(asked))
+
     def _about(self) -> Documents:
         """The documents of the resources that there are now."""
         if self._documents.resources is not self._caches.resources:
-            self._documents = Documents(self._caches.resources)
+            self._documents = Documents(self._caches.resources, BUILD, self._documents)
         return self._documents
 
     def _described(self, target: Target, request: Request) -> discovery.Document:

@@ -56,6 +56,14 @@ class GroupVersion:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenApi:
+    """The OpenAPI document of a group version."""
+
+    group: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
 class Objects:
     """Objects of one resource: one if there is a `name`, else a collection.
 
@@ -77,7 +85,7 @@ class Objects:
         return self.resource.key(self.namespace, self.name, root)
 
 
-Target = Page | Check | Group | GroupVersion | Objects
+Target = Page | Check | Group | GroupVersion | OpenApi | Objects
 
 _PAGES = {page.value: page for page in Page}
 
@@ -93,6 +101,8 @@ def route(path: str, resources: Resources) -> Target:
         return page
     parts = inner.split("/")
     match parts:
+        case ["openapi", "v3", *below] if below:
+            return _openapi(below, resources)
         case ["api", version, *rest]:
             group = ""
         case ["apis", group] if group in resources.groups() and group:
@@ -108,6 +118,19 @@ def route(path: str, resources: Resources) -> Target:
             raise UnknownPath
         return GroupVersion(group, version)
     return _objects(group, version, rest, resources)
+
+
+def _openapi(below: list[str], resources: Resources) -> OpenApi:
+    match below:
+        case ["api", version]:
+            group = ""
+        case ["apis", group, version] if group:
+            pass
+        case _:
+            raise UnknownPath
+    if version not in resources.groups().get(group, ()):
+        raise UnknownPath
+    return OpenApi(group, version)
 
 
 def _objects(group: str, version: str, rest: list[str], resources: Resources) -> Objects:

@@ -22,6 +22,7 @@ _VARIABLE = (
     (re.compile(r"^/apis/[^/?]+/v\d\w*/?$"), "/apis/GROUP/VERSION"),
     (re.compile(r"(?<=\bresourceVersion=)[1-9]\d*"), "N"),
     (re.compile(r"(?<=\bcontinue=)[^&]+"), "TOKEN"),
+    (re.compile(r"(?<=\bhash=)\w+"), "HASH"),
     (re.compile(r"(?<=\btimeoutSeconds=)\d+"), "N"),
     # Go keeps the parts of one in a map, which has no order.
     (re.compile(r"(?<=\bfieldSelector=)[^&]+"), lambda found: _in_order(found[0])),

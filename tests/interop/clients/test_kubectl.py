@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
+import time
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.interop.clients.cluster import TIMEOUT_S, Cluster, Town, briefs
@@ -203,7 +206,7 @@ def test_describe_and_events(kubectl: Kubectl, town: Town) -> None:
 
 
 def test_refusals(kubectl: Kubectl, town: Town, tmp_path: Path) -> None:
-    """Whatever writes is told why it doesn't; what can't be explained isn't."""
+    """Whatever writes is told why it doesn't."""
     town.put("x")
     here = "-n", town.namespace
     manifest = tmp_path / "pod.json"
@@ -219,4 +222,52 @@ def test_refusals(kubectl: Kubectl, town: Town, tmp_path: Path) -> None:
         assert "this server is read-only: method not allowed" in refused, command
     assert [pod.name for pod in town.pods] == ["x"]
     assert kubectl.names("pods", *here) == ["pod/x"]
-    assert kubectl.run("explain", "pods", code=1)
+
+
+def test_explain(kubectl: Kubectl, cluster: Cluster) -> None:
+    """Names and types of all fields, without a word about them."""
+    shown = kubectl.run("explain", "pods.spec.containers")
+    assert re.search(r"^  image\s+<string>$", shown, re.M)
+    assert re.search(r"^  env\s+<\[\]EnvVar>$", shown, re.M)
+    assert "metadata" in kubectl.run("explain", "cats")
+
+
+def test_custom_resources_follow_their_definitions(cluster: Cluster, tmp_path: Path) -> None:
+    """How often it asks before they are there, nobody knows: without a log."""
+    kubectl = Kubectl(cluster.url, tmp_path)
+    names = {"plural": "dogs", "singular": "dog", "kind": "Dog", "shortNames": ["dg"]}
+    columns = [{"name": "Legs", "type": "integer", "jsonPath": ".spec.legs"}]
+    versions = [
+        {"name": name, "served": True, "storage": name == "v1", "additionalPrinterColumns": columns}
+        for name in ("v1", "v1alpha1")
+    ]
+    defined = "apiextensions.k8s.io/customresourcedefinitions/dogs.pets.org"
+    body = {
+        "kind": "CustomResourceDefinition", "apiVersion": "apiextensions.k8s.io/v1",
+        "metadata": {"name": "dogs.pets.org"},
+        "spec": {"group": "pets.org", "scope": "Cluster", "names": names, "versions": versions},
+        "status": {"acceptedNames": names, "conditions": [
+            {"type": "Established", "status": "True"}]},
+    }  # fmt: skip
+    cluster.put(defined, body)
+    for name, version in (("rex", "v1"), ("bello", "v1alpha1")):
+        dog = {"apiVersion": f"pets.org/{version}", "kind": "Dog", "metadata": {"name": name}}
+        cluster.put(f"pets.org/dogs/{name}", dog | {"spec": {"legs": 4}})
+    until_group(cluster, "pets.org", 200)
+    shown = [line.split() for line in kubectl.run("get", "dg").splitlines()]
+    assert shown == [["NAME", "LEGS"], ["bello", "4"], ["rex", "4"]]
+    older = kubectl.run("get", "dogs.v1alpha1.pets.org", "rex", "-o", "jsonpath={.apiVersion}")
+    assert older == "pets.org/v1alpha1"
+    with Lines(kubectl.start("get", "dogs", "-w", "-o", "name")) as lines:
+        lines.wait_for(2)
+        cluster.writer.delete(f"/registry/{defined}".encode())
+        until_group(cluster, "pets.org", 404)
+    assert "dogs" not in kubectl.run("api-resources", "--cached=false", "-o", "name")
+
+
+def until_group(cluster: Cluster, group: str, status: int) -> None:
+    for _ in range(int(TIMEOUT_S * 50)):
+        if httpx.get(f"{cluster.url}/apis/{group}").status_code == status:
+            return
+        time.sleep(0.02)
+    raise AssertionError(group)
