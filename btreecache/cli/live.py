@@ -8,7 +8,7 @@ from the seed; when they are made is real time.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from time import monotonic
 from types import TracebackType
 
@@ -23,6 +23,9 @@ from btreecache.window import Bounds
 #: do it, or a server that runs for days would keep every one of them.
 KEPT_REVISIONS = 10_000
 
+#: Seconds before now that the first objects are from.
+LOAD_S = 3600.0
+
 #: Seconds between two looks at the clock, and revisions that one look may make up for.
 TICK_S, CATCH_UP_MAX = 0.01, 1_000
 
@@ -31,12 +34,21 @@ class LiveSimulation:
     """`with` loads the objects and starts the writer; its end stops it.
 
     writes_per_s   revisions a second; 0: none after the first objects
+    wall_s         the time of day, in seconds since 1970: what objects say of time is then no
+                   earlier than it is, so that their ages are right. None: virtual time
 
     Raises ValueError for what Simulation does.
     """
 
     def __init__(
-        self, profile: str, *, seed: int, objects: int, faults: Iterable[str], writes_per_s: int
+        self,
+        profile: str,
+        *,
+        seed: int,
+        objects: int,
+        faults: Iterable[str],
+        writes_per_s: int,
+        wall_s: Callable[[], float] | None = None,
     ) -> None:
         simulation = Simulation(
             profile, seed=seed, objects=objects, faults=faults,
@@ -44,6 +56,7 @@ class LiveSimulation:
         )  # fmt: skip
         self._simulator = simulation.simulator
         self._writes_per_s = writes_per_s
+        self._wall_s = wall_s
         self._changed = threading.Condition(threading.RLock())
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -53,6 +66,7 @@ class LiveSimulation:
 
     def __enter__(self) -> LiveSimulation:
         with self._changed:
+            self._catch_up(LOAD_S)
             self._simulator.load()
         if self._writes_per_s:
             self._thread = threading.Thread(target=self._run, name="btreecache-traffic")
@@ -80,9 +94,16 @@ class LiveSimulation:
                 self.write(due - done)
                 done = due
 
+    def _catch_up(self, less_s: float = 0.0) -> None:
+        """Let virtual time pass until it is the time of day, or less."""
+        if self._wall_s is not None:
+            clock = self._simulator.clock
+            clock.advance(max(0, int((self._wall_s() - less_s) * 1000) - clock.now_ms))
+
     def write(self, writes: int) -> None:
         """Make so many revisions now. Any thread."""
         with self._changed:
+            self._catch_up()
             for _ in range(writes):
                 self._simulator.step()
             revision = self._simulator.model.revision

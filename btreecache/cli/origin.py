@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from btreecache.cli import access, arguments
@@ -33,7 +33,8 @@ def add_flags(
     source.add_argument(
         "--sim",
         metavar="PROFILE",
-        help=f"{verb} what the simulator writes: kubernetes has objects of known types",
+        help=f"{verb} what the simulator writes: kubernetes (a busy cluster), cluster (a small one"
+        " to look at), ..",
     )
     if archive:
         source.add_argument(
@@ -62,8 +63,10 @@ def refuse(options: argparse.Namespace, needs: str, *flags: str) -> None:
 
 
 @contextmanager
-def opened(options: argparse.Namespace, *, writes: int) -> Iterator[Source]:
-    """What the flags name, closed at the end. Raises BadRequest."""
+def opened(
+    options: argparse.Namespace, *, writes: int, wall_s: Callable[[], float] | None = None
+) -> Iterator[Source]:
+    """What the flags name, closed at the end. `wall_s`: as LiveSimulation's. Raises BadRequest."""
     if options.etcd:
         refuse(options, "--sim", *SIMULATED)
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
@@ -85,6 +88,7 @@ def opened(options: argparse.Namespace, *, writes: int) -> Iterator[Source]:
             objects=options.objects or OBJECTS,
             faults=options.fault,
             writes_per_s=writes if options.writes is None else options.writes,
+            wall_s=wall_s,
         )
     except ValueError as error:
         raise BadRequest(str(error)) from None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from random import Random
@@ -23,8 +24,10 @@ if TYPE_CHECKING:
 
 PREFIX = b"/registry"
 
-#: --sim: revisions a second.
+#: --sim: revisions a second; and the profile that people look at, so that ages should be right.
+#: Of all others a seed says everything, times too.
 WRITES = 10
+SHOWN = "cluster"
 
 
 def add_parser(commands: Any) -> None:
@@ -107,7 +110,8 @@ def run(options: argparse.Namespace) -> int:
     host, port, guarded = entrance.named(options)
     with ExitStack() as stack:
         stack.enter_context(logs.levels(options))
-        source = stack.enter_context(origin.opened(options, writes=WRITES))
+        clock = time.time if options.sim == SHOWN else None
+        source = stack.enter_context(origin.opened(options, writes=WRITES, wall_s=clock))
         sock = stack.enter_context(listening.bind(host, port))
         archive = stack.enter_context(_opened(options)) if options.archive else None
         if archive:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 
@@ -68,3 +69,19 @@ def test_what_it_cannot_be() -> None:
     for profile, objects, faults in (("no", 1, []), ("churn", 0, []), ("churn", 1, ["no=1"])):
         with pytest.raises(ValueError, match=r"\w"):
             LiveSimulation(profile, seed=0, objects=objects, faults=faults, writes_per_s=0)
+
+
+def test_objects_are_as_old_as_the_time_of_day_says() -> None:
+    day_s = 2_000_000_000.0
+    with LiveSimulation(
+        "cluster", seed=1, objects=20, faults=[], writes_per_s=0, wall_s=lambda: day_s
+    ) as one:
+        nodes = one.source.list(b"/registry/minions/").elements
+        created = json.loads(nodes[0].value)["metadata"]["creationTimestamp"]
+        assert created == "2033-05-18T02:33:20Z"  # an hour before
+        one.write(1_000)
+        newest = max(
+            json.loads(found.value)["metadata"]["creationTimestamp"]
+            for found in one.source.list(b"/registry/pods/").elements
+        )
+        assert newest >= "2033-05-18T03:33:20Z"
