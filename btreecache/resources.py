@@ -299,6 +299,7 @@ scheduling.k8s.io
 certificates.k8s.io
   certificatesigningrequests CertificateSigningRequest C v1,v1beta1 = csr
   clustertrustbundles ClusterTrustBundle C v1beta1,v1alpha1 =
+  podcertificaterequests PodCertificateRequest N v1beta1 =
 flowcontrol.apiserver.k8s.io
   flowschemas FlowSchema C v1,v1beta3,v1beta2,v1beta1 =
   prioritylevelconfigurations PriorityLevelConfiguration C v1,v1beta3,v1beta2,v1beta1 =
@@ -306,9 +307,12 @@ node.k8s.io
   runtimeclasses RuntimeClass C v1,v1beta1 =
 resource.k8s.io
   deviceclasses DeviceClass C v1,v1beta2,v1beta1 =
+  devicetaintrules DeviceTaintRule C v1beta2,v1alpha3 =
   resourceclaims ResourceClaim N v1,v1beta2,v1beta1 =
   resourceclaimtemplates ResourceClaimTemplate N v1,v1beta2,v1beta1 =
   resourceslices ResourceSlice C v1,v1beta2,v1beta1 =
+storagemigration.k8s.io
+  storageversionmigrations StorageVersionMigration C v1beta1 =
 internal.apiserver.k8s.io
   storageversions StorageVersion C v1alpha1 =
 apiextensions.k8s.io

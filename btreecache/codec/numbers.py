@@ -68,4 +68,13 @@ NUMBERS: dict[tuple[str, str], dict[tuple[str | int, ...], tuple[tuple[int, ...]
         ("spec", "signerName"): ((2, 7), str),
     },
     ("certificates.k8s.io", "ClusterTrustBundle"): {("spec", "signerName"): ((2, 1), str)},
+    ("certificates.k8s.io", "PodCertificateRequest"): {
+        ("spec", "signerName"): ((2, 1), str),
+        ("spec", "podName"): ((2, 2), str),
+        ("spec", "nodeName"): ((2, 6), str),
+    },
+    ("resource.k8s.io", "ResourceSlice"): {
+        ("spec", "driver"): ((2, 1), str),
+        ("spec", "nodeName"): ((2, 3), str),
+    },
 }

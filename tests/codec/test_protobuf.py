@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from btreecache.codec import Kubernetes, strip_managed_fields
 from btreecache.codec.numbers import NUMBERS
+from btreecache.fields import FIELDS
+from btreecache.resources import BUILT_IN
 from tests.codec.objects import Field, raw, recorded
 
 CODEC = Kubernetes()
@@ -178,3 +180,14 @@ def test_kinds_are_remembered_within_bounds() -> None:
         stored = b"k8s\0" + field(1, type_meta) + field(2, field(1, META))
         assert CODEC.decode(raw(stored)).problem is None
         assert len(CODEC._protobuf._known) <= 1_000
+
+
+def test_every_field_that_a_selector_may_name_can_be_read() -> None:
+    """Else no object of the kind that is stored as protobuf could be served."""
+    for (group, plural), declared in FIELDS.items():
+        resource = BUILT_IN.find(group, plural)
+        if resource is None or group == "events.k8s.io":  # stored as the core group's
+            continue
+        paths = {path for field in declared.fields for path in field.paths}
+        known = NUMBERS.get((group, resource.kind), {})
+        assert {path for path in paths if path[0] != "metadata"} <= {*known}, plural
