@@ -78,6 +78,7 @@ class Stats:
     """Counters since the cache was made, and gauges. Sizes are estimates in bytes.
 
     received_events   of batches that the feed brought, those that broke its contract among them
+    history_s         seconds since the oldest retained snapshot was the newest
     """
 
     received_events: int
@@ -90,6 +91,7 @@ class Stats:
     retained_bytes: int
     oldest: int
     current: int
+    history_s: float
 
 
 class Cache:
@@ -204,6 +206,7 @@ class Cache:
             retained_bytes=window.retained_bytes if window else 0,
             oldest=window.oldest if window else 0,
             current=window.current if window else 0,
+            history_s=self._now() - window.since_s if window else 0.0,
         )
 
     def snapshot(self, revision: int | None = None) -> Snapshot:

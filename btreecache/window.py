@@ -172,6 +172,11 @@ class Window(msgspec.Struct, frozen=True, eq=False, gc=False):
         return segment.indexes[at]
 
     @property
+    def since_s(self) -> float:
+        """When the oldest entry was appended, on the clock that they all were. O(1)."""
+        return self._time_s(self.start)
+
+    @property
     def retained_bytes(self) -> int:
         """What evicting everything but the newest snapshot would set free, estimated. O(1)."""
         return self._superseded(self.stop - 1) - self._superseded(self.start)

@@ -16,6 +16,7 @@ certificates  TLS, and who a client's certificate says it is
 access        by which names, by whom, and what nobody is shown
 counts        what is counted of requests and watches
 metrics       everything that is counted, for a scrape
+debug         how the server is, as a page
 observed      the layer around the application that sees every request
 fairness      whose turn it is
 overload      what is expensive takes turns, and is refused beyond

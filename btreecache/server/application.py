@@ -48,6 +48,7 @@ from btreecache.server.access import Access, Entrance
 from btreecache.server.bounded import Bounded
 from btreecache.server.caches import Caches, ResourceCache, is_typed
 from btreecache.server.counts import RequestCounts
+from btreecache.server.debug import Debug
 from btreecache.server.definitions import Definitions
 from btreecache.server.documents import Documents, tagged, written
 from btreecache.server.failures import failure
@@ -55,6 +56,7 @@ from btreecache.server.metrics import Exposition
 from btreecache.server.observed import Observed
 from btreecache.server.openapi import path_of
 from btreecache.server.overload import Overload, client_of, weight_of
+from btreecache.server.refusals import Forbidden
 from btreecache.server.request_log import RequestLog
 from btreecache.server.routing import (
     HEALTH,
@@ -111,10 +113,14 @@ def application(
             await asyncio.to_thread(caches.close)
 
     counts = RequestCounts()
-    overload = overload or Overload()
-    metrics = Exposition(caches, counts, overload).text
-    answers = Application(caches, overload=overload, metrics=metrics)
-    bounded = Bounded(Access(answers, entrance or Entrance()))
+    entrance, overload = entrance or Entrance(), overload or Overload()
+    # What it tells of the server is for those who run it, not for who happens to reach it.
+    shown = entrance.is_local or entrance.authenticates
+    answers = Application(
+        caches, overload=overload, metrics=Exposition(caches, counts, overload).text,
+        debug=Debug(caches, counts, overload).answer if shown else None,
+    )  # fmt: skip
+    bounded = Bounded(Access(answers, entrance))
     observed = Observed(bounded, lambda: caches.resources, counts, request_log or RequestLog())
     return Router(default=observed, lifespan=lifespan, redirect_slashes=False)
 
@@ -125,6 +131,7 @@ class Application:
     wall_s     the time of day in seconds since 1970, which ages in tables are counted to
     overload   how much of what is expensive is done at a time
     metrics    what `/metrics` answers to an Accept header: body and content type; in any thread
+    debug      what `/debug` answers to its parameter `output`; in any thread. None: it is hidden
     """
 
     def __init__(
@@ -134,10 +141,12 @@ class Application:
         overload: Overload | None = None,
         *,
         metrics: Callable[[str], tuple[bytes, str]],
+        debug: Callable[[str], Response] | None = None,
     ) -> None:
         self._caches = caches
         self._overload = overload or Overload()
         self._metrics = metrics
+        self._debug = debug
         self._wall_s = wall_s
         self._values = Values()
         self._documents = Documents(caches.resources, BUILD)
@@ -173,6 +182,10 @@ class Application:
             accept = request.headers.get("accept", "")
             body, content_type = await asyncio.to_thread(self._metrics, accept)
             return Response(body, headers=HEADERS | {"Content-Type": content_type})
+        if target is Page.DEBUG:
+            if self._debug is None:
+                raise Forbidden("/debug is shown on loopback, or to who is known")
+            return await asyncio.to_thread(self._debug, request.query_params.get("output", ""))
         if target is Page.OPENAPI_V3 or isinstance(target, OpenApi):
             return await self._openapi(request, target)
         if isinstance(target, Objects):

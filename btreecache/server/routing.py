@@ -26,6 +26,7 @@ class Page(Enum):
     APIS = "apis"
     OPENAPI_V3 = "openapi/v3"
     METRICS = "metrics"
+    DEBUG = "debug"
 
 
 #: Those that say how the server is, in plain text; they answer HEAD too.
