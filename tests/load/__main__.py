@@ -117,11 +117,17 @@ def _judged(
         "page_ms": _times([one.seconds for one in measured if one.kind == "page"]),
         "list_ms": _times([one.seconds for one in measured if one.kind == "list"]),
         "event_ms": _times(judge.delays_s(truth, events)),
-        "memory_mib": [round(rss[0], 1), round(max(rss), 1), round(rss[-1], 1)],
-        "memory_growth_percent_a_minute": round(100 * growth / rss[0], 2),
+        "memory_mib": _tenths(rss),
+        "memory_growth_percent_a_minute": round(100 * growth * len(rss) / sum(rss), 2),
         "server_cpu": round((samples[-1][2] - samples[0][2]) / (samples[-1][0] - samples[0][0]), 2),
         "load_average": [round(one, 1) for one in os.getloadavg()],
     }
+
+
+def _tenths(values: list[float]) -> list[float]:
+    """The means of ten parts, in order."""
+    parts = [values[len(values) * at // 10 : len(values) * (at + 1) // 10] for at in range(10)]
+    return [round(sum(part) / len(part), 1) for part in parts if part]
 
 
 def _times(seconds: list[float]) -> dict[str, float]:
