@@ -7,10 +7,12 @@ Of a request whose line and headers don't end, uvicorn collects 64 KiB (h11's bo
 from __future__ import annotations
 
 import asyncio
+import resource
 import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from types import FrameType
 
 import uvicorn
@@ -19,7 +21,7 @@ from btreecache.errors import BadRequest, Unavailable
 from btreecache.server.access import Entrance, is_address, is_loopback
 from btreecache.server.application import application
 from btreecache.server.caches import Caches
-from btreecache.server.connection import Connection, ConnectionLimits
+from btreecache.server.connection import TOLD_SO, Connection, ConnectionLimits
 from btreecache.server.overload import Limits, Overload
 from btreecache.server.request_log import RequestLog
 
@@ -28,6 +30,9 @@ GRACE_S = 5
 
 #: Connections that may wait to be taken.
 BACKLOG = 2048
+
+#: Files that are no connections: the source's, an archive's, logs.
+OTHER_FILES = 256
 
 #: How often it is looked whether certificate and tokens have changed.
 REFRESH_S = 10
@@ -69,6 +74,19 @@ def bind(host: str, port: int) -> socket.socket:
         sock.close()
         raise Unavailable(f"can't listen on {host} port {port}: {error.strerror}") from None
     return sock
+
+
+def possible_connections(wanted: int) -> int:
+    """How many connections this process can have, up to `wanted`. Its limit on open files is raised
+    for that as far as it may be, as programs in Go do it. Some files are left for all else: without
+    them neither the source nor an archive could be opened again."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = wanted + TOLD_SO + OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < most:
+        soft = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        return max(1, min(wanted, soft - TOLD_SO - OTHER_FILES))
+    return wanted
 
 
 def address(sock: socket.socket, *, tls: bool = False) -> str:
@@ -154,6 +172,8 @@ def serve(
     entrance = entrance or Entrance()
     certificate = entrance.certificate
     connections = connections or ConnectionLimits()
+    possible = possible_connections(connections.connections)
+    connections = replace(connections, connections=possible)
     config = uvicorn.Config(
         application(caches, entrance, Overload(limits), request_log),
         loop="asyncio",

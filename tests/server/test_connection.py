@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import resource
 import socket
 import threading
 from collections.abc import Iterator
@@ -17,11 +18,13 @@ import uvicorn
 from btreecache.server import listening
 from btreecache.server.application import application
 from btreecache.server.bounded import Bounded, RequestLimits
-from btreecache.server.connection import Connection, ConnectionLimits
+from btreecache.server.connection import TOLD_SO, Connection, ConnectionLimits
+from btreecache.server.listening import OTHER_FILES
 from tests.server.visit import visit
 from tests.server.world import World
 
 TIMEOUT_S = 10.0
+INFINITE = resource.RLIM_INFINITY
 LIMITS = ConnectionLimits(connections=4, request_s=0.15, write_s=0.15, body_bytes=5000)
 REQUEST = b"GET /endless HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
@@ -193,3 +196,21 @@ def test_requests_that_are_too_large() -> None:
             assert json.loads(answer.body)["code"] == status
             assert (b"connection", b"close") in answer.messages[0]["headers"]
     world.discard()
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "raised", "possible"),
+    [
+        (1024, 4096, 1000 + TOLD_SO + OTHER_FILES, 1000), (1024, INFINITE, 1512, 1000),
+        (1024, 1200, 1200, 688), (9999, 9999, None, 1000), (INFINITE, INFINITE, None, 1000),
+        (300, 300, 300, 1),
+    ],
+)  # fmt: skip
+def test_no_more_connections_than_files(
+    soft: int, hard: int, raised: int | None, possible: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = []
+    monkeypatch.setattr("resource.getrlimit", lambda _: (soft, hard))
+    monkeypatch.setattr("resource.setrlimit", lambda _, both: limits.append(both))
+    assert listening.possible_connections(1000) == possible
+    assert limits == ([(raised, hard)] if raised else [])
