@@ -13,6 +13,8 @@ SEED ?= 0
 SEEDS ?= 20
 # make interop-apiservers FOR=30s: a quick try
 FOR ?= 10m
+# make compare-apiservers QUESTIONS=1000: so many to each
+QUESTIONS ?= 250
 # make sim FAULTS="clean drop": only these
 FAULTS ?=
 
@@ -26,7 +28,7 @@ export BTREECACHE_APISERVERS_DIR ?= $(APISERVERS_DIR)
 SIZES ?= 10000 100000 1000000
 REF ?= main
 
-.PHONY: check test lint type fmt interop interop-apiservers interop-suites sim machines bench bench-etcdsim bench-archive bench-compare bench-plots bench-reads bench-lists bench-transcode fuzz load constraints \
+.PHONY: check test lint type fmt interop interop-apiservers compare-apiservers interop-suites sim machines bench bench-etcdsim bench-archive bench-compare bench-plots bench-reads bench-lists bench-transcode fuzz load constraints \
 	clean help
 
 help: ## this list
@@ -67,6 +69,12 @@ interop-apiservers: $(READY) ## real API servers on a real etcd and on etcdsim: 
 	.ci/install-etcd $(ETCD_DIR)
 	.ci/install-apiservers $(APISERVERS_DIR)
 	$(BIN)/python -m tests.apiservers --for $(FOR) --seed $(SEED)
+
+# Not in CI, for the same reason.
+compare-apiservers: $(READY) ## the same questions to real API servers and to btreecache serve, on one etcd
+	.ci/install-etcd $(ETCD_DIR)
+	.ci/install-apiservers $(APISERVERS_DIR)
+	$(BIN)/python -m tests.apiservers.comparing --questions $(QUESTIONS) --seed $(SEED)
 
 # Not in CI: two minutes, and some of the tests measure time, which a busy machine hasn't.
 interop-suites: $(READY) ## the suites of other clients of etcd, on a real etcd and on etcdsim

@@ -151,14 +151,18 @@ class Form:
 
     # What is around the items of a list.
 
+    def list_metadata(self, meta: PageMeta) -> dict[str, object]:
+        """The metadata of a list. As apimachinery's UnstructuredList, those of custom resources
+        have their names sorted, and `continue` even where it is empty."""
+        members = meta.members()
+        return members if self.typed else dict(sorted(({"continue": ""} | members).items()))
+
     def around(self, meta: PageMeta) -> tuple[bytes, bytes]:
         """What comes before the items in JSON, and after them."""
-        kind, members = self.list_kind, meta.members()
+        kind, members = self.list_kind, self.list_metadata(meta)
         if self.typed:
             before = {"kind": kind, "apiVersion": self.api_version, "metadata": members}
             return json_bytes(before)[:-1] + b',"items":[', b"]}\n"
-        # As apimachinery's UnstructuredList: `continue` is set even where it is empty.
-        members = dict(sorted(({"continue": ""} | members).items()))
         head = json_bytes({"apiVersion": self.api_version})[:-1] + b',"items":['
         tail = json_bytes({"kind": kind, "metadata": members})[1:]
         return head, b"]," + tail + b"\n"

@@ -129,7 +129,7 @@ def _list(form: Form, elements: Sequence[Element], meta: PageMeta) -> Iterator[b
     )  # fmt: skip
     for element in elements:
         yield "".join(_document(form.item(element), "- ")).encode(errors="replace")
-    rest = {"kind": form.list_kind, "metadata": json.loads(json.dumps(meta.members()))}
+    rest = {"kind": form.list_kind, "metadata": json.loads(json.dumps(form.list_metadata(meta)))}
     if meta.remaining_item_count is not None:
         rest["metadata"]["remainingItemCount"] = _Number(meta.remaining_item_count)
     yield "".join(_block(rest, "", "")).encode()

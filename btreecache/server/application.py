@@ -246,11 +246,12 @@ class Application:
         watches = not target.name and wants_watch(query)
         typed = is_typed(target.resource)
         media = _media(request, offer(typed=typed, watch=watches))
+        included = request.query_params.get("includeObject", "") if media.as_ == "Table" else ""
         answers = Answers(
             form_of(target.resource, target.version, media, self._values, typed=typed),
             media,
             self._wall_s,
-            parse_include_object(request.query_params.get("includeObject", "")),
+            parse_include_object(included),
         )
         if target.name:
             get_options = GetOptions.from_query(query)

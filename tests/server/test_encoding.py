@@ -10,12 +10,14 @@ import weakref
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
 from starlette.responses import Response
 from starlette.types import Message
+from yaml import safe_load
 
 from btreecache.codec.transcode import json_of, protobuf_of
 from btreecache.element import Element
@@ -120,8 +122,44 @@ def test_forms(standing: World, path: str, accept: str, content_type: str, begin
 )  # fmt: skip
 def test_what_there_is_not(standing: World, path: str, accept: str, message: str) -> None:
     answer = standing.get(path, Accept=accept)
-    assert (answer.status_code, answer.json()["reason"]) == (406, "NotAcceptable")
-    assert message in answer.json()["message"]
+    said = status_in(answer)
+    assert (answer.status_code, said["reason"]) == (406, "NotAcceptable")
+    assert message in said["message"]
+
+
+def status_in(answer: httpx.Response) -> dict[str, Any]:
+    """The Status of a refusal, in any form."""
+    match answer.headers["content-type"]:
+        case "application/json":
+            return dict(answer.json())
+        case "application/yaml":
+            return dict(safe_load(answer.text))
+    assert answer.headers["content-type"] == PROTOBUF
+    return dict(json.loads(json_of(answer.content)))
+
+
+@pytest.mark.parametrize(
+    ("accept", "content_type"),
+    [
+        ("application/yaml", "application/yaml"),
+        (PROTOBUF, PROTOBUF),
+        (f"{PROTOBUF},application/json", PROTOBUF),
+        (f"application/json;as=Table{G},{PROTOBUF}", PROTOBUF),
+        (f"{PROTOBUF};as=PartialObjectMetadata{G}", "application/json"),
+        ("text/html", "application/json"),
+    ],
+)
+def test_errors_come_in_the_form_that_is_asked_for(
+    standing: World, accept: str, content_type: str
+) -> None:
+    answer = standing.get("/api/v1/namespaces/a/pods/no", Accept=accept)
+    assert answer.headers["content-type"] == content_type
+    code = 406 if accept == "text/html" else 404
+    assert (answer.status_code, status_in(answer)["code"]) == (code, code)
+
+
+def test_include_object_means_nothing_but_to_tables(standing: World) -> None:
+    assert standing.get(PODS + "?includeObject=All").status_code == 200
 
 
 def test_bad_include_object(standing: World) -> None:
@@ -218,7 +256,7 @@ def test_a_list_that_breaks_off_is_not_ended(
     assert world.get("/api/v1/namespaces/a/pods/x1").status_code == 200
     refused = world.get("/api/v1/namespaces/a/pods/z")
     assert refused.status_code == 406
-    assert "/registry/pods/a/z" in refused.json()["message"]
+    assert "/registry/pods/a/z" in status_in(refused)["message"]
     # In Protobuf it goes out as it is stored.
     assert world.get(PODS, Accept=PROTOBUF).status_code == 200
 
@@ -273,7 +311,7 @@ def test_a_long_list_in_protobuf_of_objects_in_json(world: World) -> None:
     world.model.put(pod_key("a", "z"), pod("a", "z").replace(b'"n1"', b"17"))
     refused = world.get(PODS, Accept=PROTOBUF)
     assert refused.status_code == 406
-    assert "/registry/pods/a/z" in refused.json()["message"]
+    assert "/registry/pods/a/z" in status_in(refused)["message"]
     assert world.get(PODS).status_code == 200
 
 
