@@ -28,7 +28,7 @@ export BTREECACHE_APISERVERS_DIR ?= $(APISERVERS_DIR)
 SIZES ?= 10000 100000 1000000
 REF ?= main
 
-.PHONY: check test lint type fmt interop interop-apiservers compare-apiservers interop-suites sim machines bench bench-etcdsim bench-archive bench-compare bench-plots bench-reads bench-lists bench-transcode fuzz load constraints \
+.PHONY: check test lint type fmt interop interop-apiservers compare-apiservers interop-suites sim machines bench bench-etcdsim bench-archive bench-compare bench-plots bench-reads bench-lists bench-transcode fuzz fuzz-wire load constraints \
 	clean help
 
 help: ## this list
@@ -128,6 +128,9 @@ fuzz: $(READY) ## hostile requests: make fuzz SEEDS=1000, 1,000 requests each
 load: $(READY) ## serve with 1,000 watches, 500 writes/s, 54 readers; every answer judged
 	.ci/install-etcd $(ETCD_DIR)
 	@$(BIN)/python -m tests.load --etcd $(ETCD_DIR)/3.5/etcd --seed $(SEED)
+
+fuzz-wire: $(READY) ## 100,000 malformed requests over a socket, resumed where it stopped
+	$(BIN)/python -m tests.fuzz.wire --seeds 0:100
 
 bench-pipeline: $(READY) ## from wire to window, and initial loads: make bench-pipeline OBJECTS=1000000
 	BTREECACHE_VERIFY=0 $(BIN)/python -m tests.pipeline $(OBJECTS:%=--objects %)

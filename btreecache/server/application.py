@@ -190,6 +190,8 @@ class Application:
             return await self._openapi(request, target)
         if isinstance(target, Objects):
             return await self._objects(request, target, held)
+        if target is Page.ROOT:  # It has no kind: JSON, whatever is asked for, as upstream.
+            return _document(self._described(target, request), MediaType(pretty=True))
         media = _media(request, DISCOVERY if target in (Page.API, Page.APIS) else DOCUMENTS)
         if media.as_:
             text = self._about().aggregated(media, core=target is Page.API)

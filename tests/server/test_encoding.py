@@ -158,6 +158,12 @@ def test_errors_come_in_the_form_that_is_asked_for(
     assert (answer.status_code, status_in(answer)["code"]) == (code, code)
 
 
+def test_the_list_of_paths_is_json_whatever_is_asked_for(standing: World) -> None:
+    for accept in (PROTOBUF, "application/yaml", "text/html"):
+        answer = standing.get("/", Accept=accept)
+        assert (answer.status_code, "/apis" in answer.json()["paths"]) == (200, True)
+
+
 def test_include_object_means_nothing_but_to_tables(standing: World) -> None:
     assert standing.get(PODS + "?includeObject=All").status_code == 200
 

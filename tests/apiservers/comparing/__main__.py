@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from random import Random
+from typing import NamedTuple
 
 import httpx
 
@@ -49,9 +50,16 @@ NAMES = tuple(f"n{index}" for index in range(12))
 TIMEOUT_S, AT_ONCE, TOLD_MAX = 60.0, 8, 2000
 
 
+class Served(NamedTuple):
+    """`btreecache serve` as a child process."""
+
+    url: str
+    pid: int
+
+
 @contextmanager
-def served(etcd: str, name: str, log: Path) -> Iterator[str]:
-    """The URL of `btreecache serve` for the keys of a server; ended by its pid."""
+def served(etcd: str, name: str, log: Path) -> Iterator[Served]:
+    """`btreecache serve` for the keys of a server; ended by its pid."""
     command = [
         str(Path(sys.executable).parent / "btreecache"), "serve", "--etcd", etcd, "--listen",
         "127.0.0.1:0", "--prefix", PREFIXES[name], *SERVED[name],
@@ -62,7 +70,7 @@ def served(etcd: str, name: str, log: Path) -> Iterator[str]:
     try:
         url = process.stdout.readline().strip()
         assert url, log.read_text()
-        yield url
+        yield Served(url, process.pid)
         assert "Traceback" not in log.read_text(), log.read_text()
     finally:
         process.terminate()
@@ -182,7 +190,7 @@ def main(argv: list[str] | None = None) -> int:
             rng = Random(f"{options.seed} {name}")
             source = Questions(rng, resources, NAMES, range(began, ended + 1))
             asked = [source.next() for _ in range(options.questions)]
-            found = asyncio.run(compare(name, urls[name], ours[name], pki, asked))
+            found = asyncio.run(compare(name, urls[name], ours[name].url, pki, asked))
             failed = report(name, found, len(asked)) or failed
         assert revision() == ended, "somebody wrote meanwhile"
     return int(failed)
