@@ -13,7 +13,7 @@ from typing import Any
 from etcdsim import services, wire
 from etcdsim.errors import EtcdError
 from etcdsim.model import KeyValue, prefix_range
-from etcdsim.server.locking import Queue, by_client, created_at
+from etcdsim.server.locking import Queue, by_client, created_at, key_of
 from etcdsim.server.member import Call, Handlers, Member
 from etcdsim.server.messages import fill_kv
 from etcdsim.server.writes import Writes
@@ -39,14 +39,13 @@ class _Electing:
 
     async def campaign(self, request: Any) -> Any:
         """Answered once the caller leads; a caller that gives up leaves the queue."""
-        key, lease, joined = await self._queue.join(request.name, request.lease, request.value)
-        leader = _LeaderKey(name=request.name, key=key, lease=lease, rev=created_at(joined))
-        if (
-            not joined.succeeded
-            and joined.responses[0].response_range.kvs[0].value != request.value
-        ):
-            await self._proclaim(leader, request)
+        lease = await self._queue.session(request.lease)
+        key = key_of(request.name, lease)
         try:
+            joined = await self._queue.join(key, lease, request.value)
+            leader = _LeaderKey(name=request.name, key=key, lease=lease, rev=created_at(joined))
+            if not joined.succeeded and _value_of(joined) != request.value:
+                await self._proclaim(leader, request)
             await self._queue.wait(request.name, leader.rev)
         except asyncio.CancelledError:
             self._queue.leave(key)
@@ -124,6 +123,11 @@ class _Electing:
             changed.clear()
             await changed.wait()
         return revision + 1
+
+
+def _value_of(joined: Any) -> Any:
+    """What the key says that was there already."""
+    return joined.responses[0].response_range.kvs[0].value
 
 
 def check_leader(request: Any) -> None:

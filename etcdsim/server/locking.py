@@ -54,14 +54,12 @@ class Queue:
         request = services.LEASE_GRANT.request(TTL=_SESSION_TTL_S)
         return int((await self._writes.submit(services.LEASE_GRANT, request)).ID)
 
-    async def join(self, name: bytes, lease: int, value: bytes = b"") -> tuple[bytes, int, Any]:
-        """Put the key of a lease below a name, unless it is there -> (the key, the lease, the
-        TxnResponse: `succeeded` if it wasn't there, else the key as it is). Raises EtcdError."""
-        lease = await self.session(lease)
-        key = b"%s/%x" % (name, lease)
+    async def join(self, key: bytes, lease: int, value: bytes = b"") -> Any:
+        """Put a key on a lease, unless it is there -> the TxnResponse: `succeeded` if it wasn't,
+        else the key as it is. Raises EtcdError."""
         put = wire.RequestOp(request_put=wire.PutRequest(key=key, value=value, lease=lease))
         get = wire.RequestOp(request_range=wire.RangeRequest(key=key))
-        return key, lease, await self.change(key, 0, put, get)
+        return await self.change(key, 0, put, get)
 
     async def change(self, key: bytes, created: int, *ops: Any) -> Any:
         """If `key` was created at a revision (0: isn't there) do the first operation, else the
@@ -91,6 +89,11 @@ class Queue:
         return self._writes.submit(wire.DELETE_RANGE, wire.DeleteRangeRequest(key=key))
 
 
+def key_of(name: bytes, lease: int) -> bytes:
+    """The key below a name that hangs on a lease."""
+    return b"%s/%x" % (name, lease)
+
+
 def created_at(joined: Any) -> int:
     """The revision that made the key which `Queue.join` answered of."""
     if joined.succeeded:
@@ -104,8 +107,10 @@ class _Locking:
 
     async def lock(self, request: Any) -> Any:
         """Answered once the caller owns the lock; a caller that gives up leaves the queue."""
-        key, _, joined = await self._queue.join(request.name, request.lease)
+        lease = await self._queue.session(request.lease)
+        key = key_of(request.name, lease)
         try:
+            joined = await self._queue.join(key, lease)
             await self._queue.wait(request.name, created_at(joined))
         except asyncio.CancelledError:
             self._queue.leave(key)

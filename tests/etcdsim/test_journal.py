@@ -459,3 +459,24 @@ def test_the_sum_of_a_record_is_checked(tmp_path: Path) -> None:
     path.write_bytes(data)
     with asked(tmp_path) as target:
         assert target.state() == state
+
+
+@pytest.mark.parametrize("method", [services.LOCK, services.CAMPAIGN])
+def test_who_gives_up_before_the_log_is_written_leaves_no_key(
+    tmp_path: Path, method: wire.Method
+) -> None:
+    with asked(tmp_path) as target:
+        target.ask(services.LEASE_GRANT, ID=7, TTL=100)
+
+        async def give_up() -> None:
+            handler: Any = target.handlers[method]
+            asking = asyncio.ensure_future(handler(method.request(name=b"n", lease=7)))
+            await asyncio.sleep(0)
+            asking.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asking
+
+        target.loop.run_until_complete(give_up())
+        target.ask(wire.PUT, key=b"behind it")
+        assert [kv.key for kv in target.member.model.range(b"\0", b"\0").kvs] == [b"behind it"]
+        assert target.member.model.revision == 4  # the key was there, and is deleted
