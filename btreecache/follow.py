@@ -45,7 +45,7 @@ class Follower(Stepper):
     """Feeds one cache from one source. Only one thread may call `step`; `start` makes that thread.
 
     It begins with a list, or where the cache or its archive holds a state of this source already,
-    right after it.
+    right after it. What is archived is served while the source is away.
 
     on_gap      what a watcher sees of a resynchronisation: "resync", Compacted (it must list
                 again); "diff", the net change as one batch marked synthetic
@@ -76,6 +76,7 @@ class Follower(Stepper):
         self._watched_after = 0  # where the stream began
         self._must_list = not cache.ready
         self._must_restore = self._must_list and cache.archive is not None
+        self._must_confirm = False
         self._trouble: BtreecacheError | None = None
 
     @property
@@ -95,6 +96,10 @@ class Follower(Stepper):
         try:
             if self._must_restore:
                 self._restore()
+                return True
+            if self._must_confirm:
+                self._must_list = not self._goes_on(self._cache.snapshot())
+                self._must_confirm = False
                 return True
             if self._must_list:
                 self._list()
@@ -123,10 +128,21 @@ class Follower(Stepper):
         """Go on from what is archived; a source that has compacted it is listed, as ever, and so is
         one whose archive can't be read."""
         try:
-            self._must_list = not self._cache.restore(self._goes_on)
+            self._must_list = not self._cache.restore(self._may_go_on)
         except ArchiveError as error:
             self._say(logging.WARNING, "archive_unreadable", error=str(error))
         self._must_restore = False
+
+    def _may_go_on(self, archived: Snapshot) -> bool:
+        """Whether the archived state is taken up. While the source is away it is: a process that
+        had not ended would serve the same. What the source says once it is back goes on from there,
+        or is listed."""
+        try:
+            return self._goes_on(archived)
+        except Unavailable as error:
+            self._must_confirm, self._must_list = True, False
+            self._recover(error)
+            return True
 
     def _goes_on(self, archived: Snapshot) -> bool:
         """Whether the source holds the archived state, and so isn't another one, or an older state

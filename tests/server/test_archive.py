@@ -140,3 +140,20 @@ def test_an_archive_that_cannot_be_read(tmp_path: Path) -> None:
         assert (answer.status_code, answer.json()["reason"]) == (500, "InternalError")
         assert "the archive can't be read" in answer.json()["message"]
         assert len(world.names(f"{PODS}?resourceVersion=0")) == 9
+
+
+def test_what_is_archived_is_served_while_the_source_is_away(tmp_path: Path) -> None:
+    model = SharedModel()
+    with standing(tmp_path / "archive", model) as world:
+        first = world.put_pod("a", "p0")
+        last = world.put_pod("a", "p1")
+        caught_up(world, last)
+    model.is_down = True
+    with standing(tmp_path / "archive", model) as world:
+        assert world.names(f"{PODS}?resourceVersion=0") == ["p0", "p1"]
+        assert world.names(f"{PODS}?resourceVersion={last}") == ["p0", "p1"]
+        assert world.names(f"{PODS}?{EXACT}&resourceVersion={first}") == ["p0"]
+        assert world.get(PODS).status_code in (503, 504), "nobody knows what is the newest"
+        model.is_down = False
+        caught_up(world, world.put_pod("a", "p2"))
+        assert world.names(PODS) == ["p0", "p1", "p2"]
