@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from ZODB.POSException import ConflictError
+
 from btreecache.archive.patience import Patience
 from btreecache.errors import BadRequest, MissingExtra
 
@@ -50,9 +52,20 @@ def opened(uri: str, read_only: bool, patience: Patience) -> Any:
             return _Driver(password, watchdog)
 
     options = Options(keep_history=False, read_only=read_only, create_schema=not read_only)
-    storage = RelStorage(Adapter(make_dsn(**fields), options=options), options=options)
+    storage = _Storage(Adapter(make_dsn(**fields), options=options), options=options)
     storage.watchdog = watchdog
     return storage
+
+
+def _unresolved(record: bytes) -> bytes:
+    raise ConflictError(data=record)
+
+
+class _Storage(RelStorage):  # type: ignore[misc]
+    """Its own resolver of conflicts begins with this, and then unpickles records whatever their
+    classes are."""
+
+    _crs_untransform_record_data = staticmethod(_unresolved)
 
 
 class _Driver(Psycopg2Driver):  # type: ignore[misc]

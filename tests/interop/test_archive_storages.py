@@ -7,6 +7,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -14,11 +15,15 @@ from random import Random
 import psycopg2
 import pytest
 from relstorage.adapters.packundo import HistoryFreePackUndo
+from transaction import TransactionManager
+from ZODB.POSException import ConflictError
 
 from btreecache import Store
 from btreecache.archive import Archive
 from btreecache.archive.reading import Reading
+from btreecache.archive.records import NAME, Group
 from btreecache.archive.retention import Retention
+from btreecache.archive.storage import open_database
 from btreecache.digest import recompute
 from btreecache.errors import ArchiveError, Compacted
 from tests.archive_servers import PostgreSQL, Server, Zeo, wait_for
@@ -378,6 +383,28 @@ def test_what_cannot_be_opened_is_told_in_one_line(cluster: PostgreSQL) -> None:
             Archive.open(uri, read_only=True, answer_s=1)
         assert said in one_line(caught.value)
         assert "wr0ng" not in str(caught.value)
+
+
+def test_postgresql_resolves_no_conflict(cluster: PostgreSQL) -> None:
+    """To resolve one is to unpickle what somebody else wrote, whatever its class."""
+    uri = cluster.create()
+    with Archive.open(uri) as archive:
+        Store(archive=archive.history()).put(b"k", b"")
+        assert archive.flush()
+    with ExitStack() as stack:
+        commits = []
+        for revision in (100, 200):  # As buckets of BTrees would merge them.
+            manager = TransactionManager()
+            database = open_database(uri, read_only=False)
+            stack.callback(database.close)
+            connection = database.open(manager)
+            stack.callback(connection.close)
+            stack.callback(manager.abort)
+            connection.root()[NAME].state[1][b""].read().groups[revision] = Group(())
+            commits.append(manager.commit)
+        commits[0]()
+        with pytest.raises(ConflictError):
+            commits[1]()
 
 
 def test_what_changes_while_postgresql_is_packed(
