@@ -15,10 +15,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from ZODB.POSException import POSKeyError
+from ZODB.POSException import POSKeyError, ReadConflictError
 
 from btreecache.archive.log import packed, replayed
-from btreecache.archive.nodes import ArchivedTree, Place, keys_of, places_of, source_of
+from btreecache.archive.nodes import ArchivedTree, Packed, Place, keys_of, places_of, source_of
 from btreecache.archive.reading import Reading
 from btreecache.archive.records import (
     Branch,
@@ -34,6 +34,9 @@ from btreecache.digest import MODULUS, element_digest
 
 #: What is remembered: of nodes, and of elements in runs.
 NODES_MAX, ELEMENTS_MAX = 100_000, 100_000
+
+#: How often a group is looked at that changes under the feet.
+ATTEMPTS = 5
 
 V = TypeVar("V")
 
@@ -98,6 +101,10 @@ class _Recent(Generic[V]):
         while self._cost > self._most and len(self._entries) > 1:
             self._cost -= self._entries.popitem(last=False)[1][1]
 
+    def clear(self) -> None:
+        self._entries.clear()
+        self._cost = 0
+
 
 class Verification:
     """One history under examination. For the thread of its Readings.
@@ -116,6 +123,7 @@ class Verification:
         self._found: list[tuple[str, str]] = []
         self._sound: ArchivedTree | None = None
         self._last = 0
+        self._is_stale = False
         self.groups = self.checkpoints = self.batches = self.elements = 0
 
     def problems(self, advance: Callable[[int], object] = lambda done: None) -> Iterator[Problem]:
@@ -126,18 +134,44 @@ class Verification:
         """
         prefix = self._walk.prefix
         try:
-            revisions = list(self._walk.state.groups.keys())
+            revisions = self._revisions()
         except Exception as error:
-            yield Problem(prefix, 0, "", f"its list of groups can't be read: {_why(error)}")
+            yield Problem(prefix, 0, "", f"its list of groups can't be read: {self._why(error)}")
             return
         for revision in revisions:
-            self._found = []
-            self._group(revision)
-            if self._found and self._is_retained(revision):
-                yield from (Problem(prefix, revision, *found) for found in self._found)
+            yield from (Problem(prefix, revision, *found) for found in self._examined(revision))
             self.groups += 1
             advance(self.groups)
         yield from (Problem(prefix, 0, "", what) for what in self._of_the_whole())
+
+    def _revisions(self) -> list[int]:
+        try:
+            return list(self._walk.state.groups.keys())
+        except ReadConflictError:
+            self._walk.refresh()
+            return list(self._walk.state.groups.keys())
+
+    def _examined(self, revision: int) -> list[tuple[str, str]]:
+        """What is wrong with a group. Where a pack has taken away what was seen of it, as behind a
+        server, it is looked at again, as it is now."""
+        before = self._last, self._sound
+        for _ in range(ATTEMPTS):
+            self._last, self._sound = before
+            self._found, self._is_stale = [], False
+            self._group(revision)
+            if not self._found or not self._is_retained(revision):
+                return []
+            if not self._is_stale:
+                break
+            self._nodes.clear()
+            self._replay.refresh()
+        return self._found
+
+    def _why(self, error: Exception) -> str:
+        self._is_stale |= isinstance(error, ReadConflictError | Packed)
+        if isinstance(error, POSKeyError):
+            return "broken reference: there is no such record"
+        return f"{type(error).__name__}: {error}"
 
     def _is_retained(self, revision: int) -> bool:
         self._walk.refresh()
@@ -174,7 +208,7 @@ class Verification:
                 self._log(state, last, base)
             self._last = revision
         except Exception as error:
-            self._report("", f"can't be read: {_why(error)}")
+            self._report("", f"can't be read: {self._why(error)}")
 
     def _again(self, state: GroupState) -> GroupState:
         """The same group, to replay."""
@@ -210,7 +244,7 @@ class Verification:
             try:
                 known = self._known(record, height, path)
             except Exception as error:
-                self._report(path, f"{_named(record)}: {_why(error)}")
+                self._report(path, f"{_named(record)}: {self._why(error)}")
                 known = _Known(height or 0, 0, 0, 0, is_sound=False)
             self._nodes.put(record._p_oid, known, 1)
             record._p_deactivate()
@@ -260,7 +294,7 @@ class Verification:
         try:
             elements = self._elements(run)
         except Exception as error:
-            what = f"{_named(run)}: {_why(error)}"
+            what = f"{_named(run)}: {self._why(error)}"
             if self._found[-1:] != [(path, what)]:  # Not for each element of the run.
                 self._report(path, what)
             return None
@@ -297,7 +331,7 @@ class Verification:
             made = replayed(base, self._again(state).log, state.revision)
             different = next(made.changes(tree), None)
         except Exception as error:
-            self._report("log", f"{_named(state.log)}: {_why(error)}")
+            self._report("log", f"{_named(state.log)}: {self._why(error)}")
         if different is not None:
             self._report("log", f"it doesn't lead to the checkpoint: {different[0]!r} differs")
 
@@ -343,9 +377,3 @@ def _named(record: Any) -> str:
     kind = type(record).__name__.lower()
     oid = getattr(record, "_p_oid", None)
     return f"{kind} 0x{int.from_bytes(oid, 'big'):x}" if oid else kind
-
-
-def _why(error: Exception) -> str:
-    if isinstance(error, POSKeyError):
-        return "broken reference: there is no such record"
-    return f"{type(error).__name__}: {error}"

@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
+from ZODB.POSException import ReadConflictError
 from ZODB.utils import p64
 
 from btreecache import Store
-from btreecache.archive import Archive
+from btreecache.archive import Archive, verify
 from btreecache.archive.records import NAME, Branch, Group, Leaf, Run
 from btreecache.archive.storage import open_database
 from btreecache.archive.verify import Verification
@@ -252,6 +253,30 @@ def test_a_flipped_bit_is_found_or_harms_nothing(tmp_path: Path) -> None:
     assert broken > 6
 
 
+@pytest.mark.parametrize("times", [1, 1_000])
+def test_what_a_pack_takes_away_meanwhile_is_looked_at_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    uri, left = made(tmp_path, revisions=50), times
+
+    def contents_of(run: Run) -> Any:
+        nonlocal left
+        left -= 1
+        if left >= 0:
+            raise ReadConflictError
+        return original(run)
+
+    original = verify.contents_of
+    monkeypatch.setattr(verify, "contents_of", contents_of)
+    with (
+        Archive.open(uri, read_only=True) as archive,
+        archive.reading() as walk,
+        archive.reading() as replay,
+    ):
+        problems = [*Verification(walk, replay).problems()]
+    assert bool(problems) == (times > 1)
+
+
 def test_pack_forgets_and_sets_free(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     uri = made(tmp_path)
     right = digests(uri)
@@ -276,7 +301,7 @@ WRITER = """
 import sys
 from itertools import count
 from btreecache import Store
-from btreecache.archive import Archive
+from btreecache.archive import Archive, verify
 with Archive.open(sys.argv[1], group_age_s=0.01) as archive:
     store = Store(archive=archive.history(b"/k/"))
     for i in count():
