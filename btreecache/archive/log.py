@@ -16,6 +16,7 @@ from btreecache.archive.runs import Runs
 from btreecache.digest import MODULUS, recompute
 from btreecache.element import Element
 from btreecache.event import Batch, Event
+from btreecache.node import ABSENT
 
 
 def log_of(
@@ -35,32 +36,45 @@ def log_of(
     numbers: dict[Any, int] = {}
     written_batches = []
     for batch, arrived_s in batches:
-        events: list[bytes | tuple[bytes, int, int]] = []
+        events: list[bytes | tuple[bytes, int, int, int]] = []
         for event in batch.events:
             size += len(event.key) + REFERENCE_BYTES
             if event.element is None:
                 events.append(event.key)
                 continue
             run, index = where[id(event.element)]
-            events.append((event.key, numbers.setdefault(run, len(numbers)), index))
+            number = numbers.setdefault(run, len(numbers))
+            events.append((event.key, number, index, int(event.previous is None)))
         written_batches.append((batch.revision, arrived_s, batch.synthetic, tuple(events)))
     return Log((tuple(numbers), tuple(written_batches), packed(runs.digest(puts)))), size
 
 
 def replayed(tree: ArchivedTree, log: Log, revision: int) -> ArchivedTree:
-    """The tree after the batches of a log up to a revision. O(events * log n), loads no element."""
+    """The tree after the batches of a log up to a revision. O(events), and O(log n) loads for each
+    key that came or went: what only got another value waits until its leaf is looked at."""
     runs, batches, _ = log.state
-    editor = tree.edit()
+    last: dict[bytes, Any] = {}
+    came_or_went = set[bytes]()
     for at, _, _, events in batches:
         if at > revision:
             break
         for event in events:
             if isinstance(event, bytes):
-                editor.delete(event)
+                last[event] = ABSENT
+                came_or_went.add(event)
             else:
-                key, run, index = event
-                editor.set(key, (runs[run], index))  # type: ignore[arg-type]  # a place
-    return tree.edited(editor)
+                key, run, index, *is_new = event
+                last[key] = runs[run], index
+                if is_new != [0]:
+                    came_or_went.add(key)
+    editor = tree.edit()
+    for key in came_or_went:
+        place = last.pop(key)
+        if place is not ABSENT:
+            editor.set(key, place)
+        elif editor.get(key) is not None:
+            editor.delete(key)
+    return tree.edited(editor).patched(last)
 
 
 def upto(log: Log, nodes: Nodes, revision: int) -> Log:
@@ -103,6 +117,6 @@ def puts_of(log: Log) -> Iterator[Place]:
 def _event(event: Any, runs: tuple[Any, ...], nodes: Nodes) -> Event:
     if isinstance(event, bytes):
         return Event(event, None)
-    key, run, index = event
+    key, run, index, *_ = event
     element: Element = nodes.element((runs[run], index))
     return Event(key, element)

@@ -16,11 +16,12 @@ For one thread, as the ZODB connection that records come from.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from threading import get_ident
-from typing import Any, ClassVar, TypeAlias, cast
+from typing import Any, ClassVar, NamedTuple, TypeAlias, cast
 from weakref import ReferenceType, WeakValueDictionary, ref
 
 from msgspec.structs import replace
@@ -30,7 +31,7 @@ from btreecache.archive.records import Branch, Leaf, Run, StoredElement, content
 from btreecache.archive.storage import told
 from btreecache.element import Element, restore
 from btreecache.errors import ArchiveError, Compacted
-from btreecache.node import ABSENT, Absent, Aggregate, M, Node, find, make
+from btreecache.node import ABSENT, Absent, Aggregate, M, Node, find, make, opened
 from btreecache.tree import Editor, Tree
 
 #: What is remembered of one archive by one reader.
@@ -88,6 +89,61 @@ class Stub:
         return getattr(self.load(), name)
 
 
+class Patched:
+    """A node of which some items have other values: changes[low:high] of all, in key order. What is
+    below it is patched as well, when it is looked at."""
+
+    owner: ClassVar[None] = None
+
+    __slots__ = ("_nodes", "base", "changes", "count", "height", "high", "kept", "low")
+
+    def __init__(
+        self, nodes: ReferenceType[Nodes], base: Any, changes: Changes, low: int, high: int
+    ) -> None:
+        self._nodes = nodes
+        self.base = base
+        self.changes = changes
+        self.low, self.high = low, high
+        self.height: int = base.height
+        self.count: int = base.count
+        self.kept: dict[Any, Any] | None = None
+
+    def load(self) -> Node[bytes]:
+        """The node itself."""
+        nodes = self._nodes()
+        assert nodes is not None, "a tree keeps them alive"
+        return nodes.patched(self)
+
+    def made(self) -> Node[bytes]:
+        """The node anew. O(fan-out + changes below it if it is a leaf)."""
+        node = opened(self.base)
+        keys, entries = self.changes.keys, [*node.entries]
+        low = self.low
+        if node.height:
+            stops = [bisect_left(keys, separator, low, self.high) for separator in node.keys[1:]]
+            for i, stop in enumerate([*stops, self.high]):
+                if low < stop:
+                    entries[i] = Patched(self._nodes, entries[i], self.changes, low, stop)
+                low = stop
+        else:
+            for change in range(low, self.high):
+                i = bisect_left(node.keys, keys[change])
+                if node.keys[i : i + 1] != (keys[change],):
+                    raise ArchiveError(f"the archive is damaged: {keys[change]!r} isn't there")
+                entries[i] = self.changes.places[change]
+        return make(node.height, node.keys, entries, node.count, None)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.load(), name)
+
+
+class Changes(NamedTuple):
+    """Other values of keys that a tree has, ascending."""
+
+    keys: Sequence[bytes]
+    places: Sequence[Place]
+
+
 class Nodes:
     """Nodes and elements of one archive by their records, for one thread.
 
@@ -104,11 +160,11 @@ class Nodes:
         recipe: bytes = b"",
     ) -> None:
         self.thread = get_ident()
-        self._weak = ref(self)
+        self.weak = ref(self)
         self._read = read
         self._recipe = recipe
         self._cache_bytes = cache_bytes
-        self._cached: OrderedDict[bytes, tuple[Any, int]] = OrderedDict()
+        self._cached: OrderedDict[bytes | Patched, tuple[Any, int]] = OrderedDict()
         self._used_bytes = 0
         self._aggregates: dict[Any, Aggregate[bytes, Any, Any]] = {}
         self._stubs: WeakValueDictionary[bytes, Stub] = WeakValueDictionary()
@@ -121,6 +177,17 @@ class Nodes:
     def node(self, record: Leaf | Branch) -> Node[bytes]:
         """The node of a record, its children stubs, its items places."""
         return cast(Node[bytes], self._remembered(record, self._load_node))
+
+    def patched(self, node: Patched) -> Node[bytes]:
+        """The node itself."""
+        self._check_thread()
+        found = self._cached.get(node)
+        if found is not None:
+            self._cached.move_to_end(node)
+            return cast(Node[bytes], found[0])
+        made = node.made()
+        self._remember(node, made, NODE_BYTES)
+        return made
 
     def element(self, place: Place) -> Element:
         """The element at a place. What `read` makes of it is remembered with its run."""
@@ -153,7 +220,7 @@ class Nodes:
         """An aggregate over elements as one over places: always the same one, as it is kept."""
         found = self._aggregates.get(agg)
         if found is None:
-            nodes = self._weak
+            nodes = self.weak
 
             def measure(key: bytes, item: Any) -> M:
                 if not isinstance(item, Element):
@@ -171,9 +238,7 @@ class Nodes:
         self._used_bytes = 0
 
     def _remembered(self, record: Any, load: Callable[[Any], tuple[Any, int]]) -> Any:
-        assert get_ident() == self.thread, (
-            "an archived snapshot belongs to the thread that opened it"
-        )
+        self._check_thread()
         oid, cached = record._p_oid, self._cached
         found = cached.get(oid)
         if found is not None:
@@ -182,11 +247,19 @@ class Nodes:
         with readable():
             value, size = load(record)
         record._p_deactivate()  # What was made of it is kept; its own state would be a second copy.
-        cached[oid] = value, size
-        self._used_bytes += size
-        while self._used_bytes > self._cache_bytes and len(cached) > 1:
-            self._used_bytes -= cached.popitem(last=False)[1][1]
+        self._remember(oid, value, size)
         return value
+
+    def _check_thread(self) -> None:
+        assert get_ident() == self.thread, (
+            "an archived snapshot belongs to the thread that opened it"
+        )
+
+    def _remember(self, key: bytes | Patched, value: Any, size: int) -> None:
+        self._cached[key] = value, size
+        self._used_bytes += size
+        while self._used_bytes > self._cache_bytes and len(self._cached) > 1:
+            self._used_bytes -= self._cached.popitem(last=False)[1][1]
 
     def _load_node(self, record: Leaf | Branch) -> tuple[Node[bytes], int]:
         if isinstance(record, Branch):
@@ -204,7 +277,7 @@ class Nodes:
         oid = record._p_oid
         stub = self._stubs.get(oid)
         if stub is None:
-            stub = self._stubs[oid] = Stub(self._weak, record, height, count)
+            stub = self._stubs[oid] = Stub(self.weak, record, height, count)
         if stub.height != height:  # So no way down is endless, whatever the archive says.
             raise ArchiveError("the archive can't be read: a node hangs at two heights")
         return stub
@@ -269,6 +342,15 @@ class ArchivedTree(Tree[bytes, Element], gc=False, eq=False):
         """What an editor of this tree has made of it."""
         tree = editor.freeze()
         return self if tree is self else ArchivedTree(tree._root, nodes=self.nodes)
+
+    def patched(self, places: Mapping[bytes, Place]) -> ArchivedTree:
+        """This tree with other values of keys that it has. O(places * log places)."""
+        if not places:
+            return self
+        assert self.nodes is not None
+        changes = Changes(sorted(places), [places[key] for key in sorted(places)])
+        root = Patched(self.nodes.weak, self._root, changes, 0, len(places))
+        return ArchivedTree(cast(Node[bytes], root), nodes=self.nodes)
 
 
 def _itself(element: Element) -> Element:

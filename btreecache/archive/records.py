@@ -209,16 +209,16 @@ class Branch(Packed):
 class Log(Packed):
     """Batches: (runs, batches, digest), each batch (revision, arrived_s, synthetic, events).
 
-    An event is a key that was deleted, or (key, run, index) of what was put, which is
-    runs[run].state[index]. `digest`: of all that was put, as `GroupState.digest`; what was
-    superseded inside a group is in no checkpoint.
+    An event is a key that was deleted, or (key, run, index, is_new) of what was put, which is
+    runs[run].state[index]; format 1 didn't say whether it was new. `digest`: of all that was put,
+    as `GroupState.digest`; what was superseded inside a group is in no checkpoint.
     """
 
     __slots__ = ()
     references = 0
     decoder = msgspec.msgpack.Decoder(
         tuple[
-            tuple[tuple[int, float, bool, tuple[bytes | tuple[bytes, int, int], ...]], ...], bytes
+            tuple[tuple[int, float, bool, tuple[bytes | tuple[bytes | int, ...], ...]], ...], bytes
         ]
     )
 

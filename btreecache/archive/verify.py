@@ -347,7 +347,7 @@ class Verification:
             for event in events:
                 if isinstance(event, bytes):
                     continue
-                key, run, index = event
+                key, run, index, *_ = event
                 found = self._element((runs[run], index), key, "log")
                 if found is None:
                     continue
