@@ -141,11 +141,15 @@ class Archive:
             return found
 
     def reading(
-        self, prefix: bytes | None = None, read: Callable[[Element], Element] | None = None
+        self,
+        prefix: bytes | None = None,
+        read: Callable[[Element], Element] | None = None,
+        recipe: bytes = b"",
     ) -> Reading:
         """One history, to read many of its revisions in this thread. Close it. `prefix` None: the
-        only one there is. Raises BadRequest, ArchiveError."""
-        return Reading(self._database, prefix, read)
+        only one there is; `recipe`: of the codec that `read` is of, if it has one. Raises
+        BadRequest, ArchiveError."""
+        return Reading(self._database, prefix, read, recipe=recipe)
 
     @contextmanager
     def snapshot(
