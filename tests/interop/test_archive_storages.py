@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -20,10 +21,13 @@ from ZODB.POSException import ConflictError
 
 from btreecache import Store
 from btreecache.archive import Archive
+from btreecache.archive import lines as archive_lines
+from btreecache.archive.exporting import exported
 from btreecache.archive.reading import Reading
 from btreecache.archive.records import NAME, Group
 from btreecache.archive.retention import Retention
 from btreecache.archive.storage import open_database
+from btreecache.archive.verify import Verification
 from btreecache.digest import recompute
 from btreecache.errors import ArchiveError, Compacted
 from tests.archive_servers import PostgreSQL, Server, Zeo, wait_for
@@ -272,6 +276,42 @@ def records(archive: Archive) -> int:
 
 
 @on_servers
+def test_import_trim_and_thinning(place: Place, tmp_path: Path) -> None:
+    file = io.BytesIO()
+    clock, states = Clock(), {}
+    with Archive.open(str(tmp_path / "source"), group_revisions=1, wall=clock) as archive:
+        store = Store(archive=archive.history())
+        for number in range(20):
+            clock.now_s += 10.0
+            store.put(b"/k/%d" % (number % 3), b"%d" % number)
+            states[store.revision] = recompute(store.snapshot(), "values")
+            assert archive.flush()
+        with archive.reading() as reading:
+            for text in archive_lines.written(exported(reading, reading.oldest, reading.newest)):
+                file.write(text)
+    file.seek(0)
+    with Archive.open(place.uri, wall=clock) as archive:
+        assert archive.import_file(file) == (b"", 21)
+        counts = []
+        for retention in (
+            Retention(thinning=((100.0, 30.0),)),
+            Retention(age_s=50.0),
+            Retention(revisions=2),
+        ):
+            assert archive.trim(retention) > 0
+            archive.pack()
+            with archive.reading() as reading, archive.reading() as other:
+                assert not [*Verification(reading, other).problems()]
+                readable = 0
+                for revision, digest in states.items():
+                    with suppress(Compacted):
+                        assert recompute(reading.snapshot(revision), "values") == digest
+                        readable += 1
+                counts.append(readable)
+        # One in 30 s of the first 100 s, at 20, 50, 80 and 90 s, and the last eleven; then fewer.
+        assert counts == [15, 6, 2]
+
+
 def test_the_server_goes_away_and_comes_back(place: Place) -> None:
     server = place.server
     assert server is not None
