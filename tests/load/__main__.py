@@ -105,6 +105,7 @@ def _judged(
             "lists": sum(one.kind == "list" for one in reads),
             "chains": sum(one.kind == "chain" for one in reads),
             "chains_expired": sum(one.kind == "expired" for one in reads),
+            "refused": sum(one.kind == "refused" for one in reads),
             "pages": sum(one.kind == "page" for one in reads),
             "events": len(seen),
         },

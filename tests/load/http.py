@@ -27,7 +27,9 @@ class Connection:
         reader, writer = self._streams
         fields = f"Host: {self._host}:{self._port}\r\nUser-Agent: {self._agent}\r\n\r\n"
         writer.write(f"GET {path} HTTP/1.1\r\n{fields}".encode())
-        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), ANSWER_S)
+        # wait_for of Python 3.11 loses a cancellation that comes together with the answer.
+        async with asyncio.timeout(ANSWER_S):
+            head = await reader.readuntil(b"\r\n\r\n")
         first, *lines = head.decode("latin-1").split("\r\n")
         pairs = (line.partition(":") for line in lines if line)
         return int(first.split()[1]), {name.lower(): text.strip() for name, _, text in pairs}
@@ -47,8 +49,8 @@ class Connection:
         assert self._streams is not None
         if "content-length" in headers:
             length = int(headers["content-length"])
-            body = self._streams[0].readexactly(length)
-            return status, await asyncio.wait_for(body, ANSWER_S)
+            async with asyncio.timeout(ANSWER_S):
+                return status, await self._streams[0].readexactly(length)
         return status, b"".join([chunk async for chunk in self.chunks()])
 
     def close(self) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 from pathlib import Path
+from select import select
 from typing import Self, TypeVar
 
 import msgspec
@@ -48,7 +49,7 @@ class Seen(msgspec.Struct, array_like=True):
 class Read(msgspec.Struct, array_like=True):
     """One list, or a chain of pages as a whole.
 
-    kind       list, chain; page: one answer of a chain, for its time; expired: a chain ended so
+    kind       list, chain; page: one answer of a chain, for its time; expired, refused: it ended so
     problem    what is wrong with it in itself; "" nothing
     """
 
@@ -93,8 +94,10 @@ class Worker:
         print(*words, file=self.process.stdin, flush=True)
 
     def heard(self) -> str:
-        """What it says next. It ends itself if it has nothing to say for ANSWER_S."""
+        """What it says next, for which it has ANSWER_S."""
         assert self.process.stdout is not None
+        if not select([self.process.stdout], [], [], ANSWER_S)[0]:
+            raise RuntimeError(f"{self.process.args} says nothing")
         line = self.process.stdout.readline().strip()
         if not line:
             raise RuntimeError(f"{self.process.args} ended with {self.process.wait(10)}")

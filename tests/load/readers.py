@@ -21,6 +21,9 @@ from tests.load.http import Connection
 from tests.load.objects import DIGEST_MODULUS, PODS, PodList, digest
 
 PAGE = 500
+
+#: What a server may say that has too much to do, or can't reach what is asked for in time.
+REFUSALS = (429, 504)
 PERIOD_S = 1.0
 
 
@@ -73,6 +76,8 @@ class Readers:
             await asyncio.sleep(PERIOD_S - time.monotonic() % PERIOD_S)
             try:
                 self._note("list", await self._read(connection, PODS))
+            except Refused:
+                self._note("refused", Digested())
             except (OSError, EOFError, ValueError) as error:
                 connection.close()
                 self._failed("list", error)
@@ -98,6 +103,9 @@ class Readers:
             except Expired:
                 self._note("expired", whole._replace(seconds=time.monotonic() - whole.began_s))
                 return
+            except Refused:
+                self._note("refused", whole)
+                return
             self._note("page", page)
             whole = whole.then(page)
             due_s += PERIOD_S
@@ -112,6 +120,8 @@ class Readers:
         took_s = time.monotonic() - began_s
         if status == 410:
             raise Expired
+        if status in REFUSALS:
+            raise Refused
         if status != 200:
             raise ValueError(f"status {status}: {body[:300]!r}")
         page = self._decoder.decode(body)
@@ -138,6 +148,10 @@ class Readers:
 
 class Expired(Exception):
     """410."""
+
+
+class Refused(Exception):
+    """One of REFUSALS."""
 
 
 async def main(host: str, port: str, lists: str, walkers: str, out: str) -> None:
