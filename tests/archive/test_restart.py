@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from btreecache import Cache, Compacted, Element, Follower, Unavailable
+from btreecache import Cache, Compacted, Element, Follower, Store, Unavailable
 from btreecache.archive import Archive
 from btreecache.source import Listing, RangePage
 from tests.fakes import Clock, ScriptedSource, ScriptedStream, batch, put
@@ -97,3 +97,25 @@ def test_another_source_is_listed(cache: Cache, revision: int) -> None:
     assert [*cache.snapshot()] == theirs
     with pytest.raises(Compacted):
         watcher.receive(0)
+
+
+def test_pages_and_watches_from_before_go_on(tmp_path: Path) -> None:
+    uri = str(tmp_path / "archive")
+    with Archive.open(uri, group_revisions=3) as archive:
+        store = Store(archive=archive.history())
+        for number in range(9):
+            store.put(b"/k/%d" % (number % 4), b"%d" % number)
+        page = store.snapshot(5).list(limit=2)
+        watcher = store.watch(5)
+        told = [watcher.receive(0) for _ in range(store.revision - 5)]
+        assert archive.flush()
+        rest = store.snapshot(5).list(start=page.elements[-1].key + b"\0").elements
+    with Archive.open(uri) as archive:
+        store = Store(archive=archive.history())
+        assert store.snapshot(5).list(start=page.elements[-1].key + b"\0").elements == rest
+        watcher = store.watch(5)
+        assert [watcher.receive(0) for _ in told] == told
+        store.put(b"/k/9", b"")
+        found = watcher.receive(0)
+        assert found is not None
+        assert found.revision == store.revision
