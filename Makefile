@@ -28,7 +28,7 @@ export BTREECACHE_APISERVERS_DIR ?= $(APISERVERS_DIR)
 SIZES ?= 10000 100000 1000000
 REF ?= main
 
-.PHONY: check test lint type fmt interop interop-apiservers compare-apiservers interop-suites sim machines bench bench-etcdsim bench-archive bench-compare bench-plots bench-reads bench-lists bench-transcode fuzz fuzz-wire load constraints \
+.PHONY: check test lint type fmt interop interop-apiservers compare-apiservers interop-suites sim machines bench bench-apiservers bench-etcdsim bench-archive bench-compare bench-plots bench-reads bench-lists bench-transcode fuzz fuzz-wire load constraints \
 	clean help
 
 help: ## this list
@@ -75,6 +75,11 @@ compare-apiservers: $(READY) ## the same questions to real API servers and to bt
 	.ci/install-etcd $(ETCD_DIR)
 	.ci/install-apiservers $(APISERVERS_DIR)
 	$(BIN)/python -m tests.apiservers.comparing --questions $(QUESTIONS) --seed $(SEED)
+
+bench-apiservers: $(READY) ## what a list costs real API servers and us, on one etcd
+	.ci/install-etcd $(ETCD_DIR)
+	.ci/install-apiservers $(APISERVERS_DIR)
+	@BTREECACHE_VERIFY=0 $(BIN)/python -m tests.apiservers.lists
 
 # Not in CI: two minutes, and some of the tests measure time, which a busy machine hasn't.
 interop-suites: $(READY) ## the suites of other clients of etcd, on a real etcd and on etcdsim

@@ -153,19 +153,20 @@ def table(servers: dict[str, list[Server]], past: dict[str, int], times: int) ->
     """Row by row."""
     yield "| what | server | latency ms | CPU ms | MB | MiB a list, 10 at a time |"
     yield "|---|---|---|---|---|---|"
-    for name, path in PATHS.items():
+    for name, both in servers.items():
+        path = PATHS[name]
         zero = f"{path}?resourceVersion=0"
         exact = f"{path}?resourceVersionMatch=Exact&resourceVersion={past[name]}"
         asked = {"resourceVersion=0": zero, "newest": path, "exact, 250 changes back": exact}
         if name == KUBE:
             del asked["exact, 250 changes back"]  # It has no snapshots: etcd answers.
         for what, url in asked.items():
-            for server in servers[name]:
+            for server in both:
                 cost = measured(server, lambda s=server, u=url: s.read(u), times)
                 yield _row(
                     f"{path}, {what}", server, cost, burst(server, zero) if url == zero else None
                 )
-        for server in servers[name]:
+        for server in both:
             chain = f"{path}?limit=500"
             cost = measured(server, lambda s=server, u=chain: s.pages(u), max(2, times // 3))
             yield _row(f"{path}, all pages of 500", server, cost, None)
@@ -182,6 +183,7 @@ def _row(
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.apiservers.lists", description=__doc__)
     parser.add_argument("--objects", type=int, default=10_000)
+    parser.add_argument("--server", choices=PATHS, action="append", help="default: both")
     parser.add_argument("--times", type=int, default=7)
     parser.add_argument("--etcd", type=Path, default=Path(".cache/etcd/3.5/etcd"))
     options = parser.parse_args(argv)
@@ -205,16 +207,22 @@ def main(argv: list[str] | None = None) -> int:
         fill(writer, config_maps(template, options.objects))
         ours = {name: stack.enter_context(served(etcd.endpoint, name, work / f"{name}-serve"))
                 for name in (EXTENSIONS, KUBE)}  # fmt: skip
+        json_log = work / "json-serve"
+        as_json = stack.enter_context(served(etcd.endpoint, KUBE, json_log, "--serve-as", "json"))
         servers = {
             name: [
                 Server(name, real.url, real.pid, context),
                 Server("btreecache", ours[name].url, ours[name].pid, True),
             ]
             for name, real in ((EXTENSIONS, extensions), (KUBE, kube))
+            if name in (options.server or PATHS)
         }
-        for name, url in PATHS.items():
-            for server in servers[name]:
-                server.read(url)
+        if KUBE in servers:
+            name = "btreecache --serve-as json"
+            servers[KUBE].append(Server(name, as_json.url, as_json.pid, True))
+        for name, both in servers.items():
+            for server in both:
+                server.read(PATHS[name])
         past = {name: writer.put(b"/elsewhere", b"") for name in servers}
         for index in range(CHANGED):
             writer.put(*widget(rng, index))

@@ -58,11 +58,11 @@ class Served(NamedTuple):
 
 
 @contextmanager
-def served(etcd: str, name: str, log: Path) -> Iterator[Served]:
+def served(etcd: str, name: str, log: Path, *flags: str) -> Iterator[Served]:
     """`btreecache serve` for the keys of a server; ended by its pid."""
     command = [
         str(Path(sys.executable).parent / "btreecache"), "serve", "--etcd", etcd, "--listen",
-        "127.0.0.1:0", "--prefix", PREFIXES[name], *SERVED[name],
+        "127.0.0.1:0", "--prefix", PREFIXES[name], *SERVED[name], *flags,
     ]  # fmt: skip
     with log.open("w") as said:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, text=True)
