@@ -14,8 +14,9 @@ from btreecache.codec.transcode import json_of, protobuf_of
 from btreecache.element import Element
 from btreecache.encoding.memo import Memo
 
-#: Budget of what is kept, by default; and of rows of tables, which are out of date in a second.
-BUDGET_BYTES: Final = 64 << 20
+#: Budget of what is kept, by default: 40,000 objects of 3 kB with their JSON. Lists larger than it
+#: would find nothing of the one before. And of rows of tables, out of date in a second.
+BUDGET_BYTES: Final = 256 << 20
 FRAMES_BYTES: Final = 4 << 20
 
 Convert = Callable[[bytes], bytes]
