@@ -225,7 +225,10 @@ async def story(etcd: EtcdServer, writes: Writes, served: Served, path: Path) ->
         chains = [tasks.create_task(client.chain(rng.uniform(0.4, 0.6))) for _ in range(CHAINS)]
         await asyncio.sleep(1.5)
         await asyncio.to_thread(served.end, signal.SIGTERM)
-        with Archive.open(str(path), read_only=True) as archive, archive.reading() as reading:
+        with (
+            Archive.open(str(path), read_only=True) as archive,
+            archive.reading(b"/registry/pods/") as reading,
+        ):
             archived = reading.newest
         with Writer(etcd.endpoint) as writer:
             await asyncio.to_thread(writer.compact, archived)
