@@ -35,9 +35,9 @@ def test_how_each_test_ended(tmp_path: Path) -> None:
         ("aetcd", "test_kv.test_put", "failure", "passed", True),
         ("aetcd", "test_kv.test_put", "failure", "failure", False),
         ("aetcd", "test_kv.test_put", "passed", "skipped", True),
-        ("aetcd", "test_auth.test_auth", "passed", "error", False),
-        ("aetcd", "test_auth.test_auth", "error", "passed", True),
-        ("etcetra", "test_auth.test_auth", "passed", "error", True),
+        ("aetcd", "test_maintenance.test_snapshot", "passed", "error", False),
+        ("aetcd", "test_maintenance.test_snapshot", "error", "passed", True),
+        ("etcetra", "test_maintenance.test_snapshot", "passed", "error", True),
     ],
 )
 def test_a_difference(suite: str, name: str, real: str, simulated: str, fails: bool) -> None:

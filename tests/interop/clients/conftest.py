@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.util import find_spec
+from typing import Final
 
 import pytest
 
 from tests.interop.clients.cluster import Cluster, Town, running
 from tests.interop.clients.recording import Log, Relay
 from tests.interop.conftest import etcd_binary
+
+#: The clients, of the extra `interop`, and their tests: `make test` has neither.
+CLIENTS: Final = {
+    "kr8s": ["test_kr8s.py"],
+    "kubernetes": ["test_kubernetes.py", "test_kubernetes_dynamic.py"],
+    "kubernetes_asyncio": ["test_kubernetes_asyncio.py"],
+    "lightkube": ["test_lightkube.py"],
+}
+
+collect_ignore = [
+    file for name, files in CLIENTS.items() if find_spec(name) is None for file in files
+]
 
 
 @pytest.fixture(scope="module")

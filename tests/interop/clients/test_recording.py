@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.interop.clients import recording
+from tests.interop.clients.conftest import collect_ignore
 from tests.interop.clients.recording import Log, asked
 
 AGENT = b"\r\nUser-Agent: kubectl/v1.37.1 (linux/amd64) kubernetes/0a1b2c\r\nAccept: */*\r\n\r\n"
@@ -45,3 +46,8 @@ def test_a_change_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
             Log("some").check("test_a", other)
     with pytest.raises(AssertionError, match="test_b"):
         Log("some").check("test_b", ["GET /a"])
+
+
+@pytest.mark.interop
+def test_every_client_is_here() -> None:
+    assert not collect_ignore, "install the extra `interop`"
