@@ -313,6 +313,7 @@ def test_import_trim_and_thinning(place: Place, tmp_path: Path) -> None:
         assert counts == [15, 6, 2]
 
 
+@on_servers
 def test_the_server_goes_away_and_comes_back(place: Place) -> None:
     server = place.server
     assert server is not None
