@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import stat
-import weakref
 from pathlib import Path
 from random import Random
 
@@ -73,17 +71,3 @@ def test_the_file_is_private(tmp_path: Path) -> None:
         archive.pack()
         for path in tmp_path.iterdir():
             assert stat.S_IMODE(os.stat(path).st_mode) == 0o600, path
-
-
-def test_what_was_read_is_let_go_of_with_its_archive(tmp_path: Path) -> None:
-    path = str(tmp_path / "a")
-    with Archive.open(path) as archive:
-        store = Store(archive=archive.history())
-        for number in range(100):
-            store.put(b"%02d" % number, b"")
-    with Archive.open(path, read_only=True) as archive, archive.reading() as reading:
-        assert len([*reading.snapshot(reading.newest)]) == 100
-        nodes = weakref.ref(reading._nodes)
-    del archive, reading
-    gc.collect()
-    assert nodes() is None
