@@ -231,12 +231,6 @@ class Nodes:
             self._aggregates[agg] = found
         return found
 
-    def forget(self) -> None:
-        """Let go of what is remembered. Nodes are not known to the garbage collector: the circle
-        from here to a node, its stubs and back would outlive all that used it."""
-        self._cached.clear()
-        self._used_bytes = 0
-
     def _remembered(self, record: Any, load: Callable[[Any], tuple[Any, int]]) -> Any:
         self._check_thread()
         oid, cached = record._p_oid, self._cached

@@ -103,7 +103,6 @@ class Reading:
     def close(self) -> None:
         """Idempotent. Never raises."""
         connection, self._connection = self._connection, None
-        self._nodes.forget()
         self._replayed.clear()
         if connection is not None:
             with suppress(Exception):  # Of a server that is away, which has closed its end anyway.
